@@ -1,0 +1,6 @@
+//! Wisp.
+
+pub mod model;
+mod queue;
+mod sandbox;
+mod store;

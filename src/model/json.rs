@@ -1,0 +1,298 @@
+//! JSON that is passed on more often than it is looked into.
+//!
+//! Parameters and results cross the platform as text: checked once where they enter, merged by their top-level keys,
+//! and never built into a tree on the path of an invocation.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Deepest nesting accepted anywhere: what `serde_json` reads back into a tree without refusing.
+pub const DEPTH_MAX: usize = 127;
+
+/// Valid JSON text, shared. Cloning copies a pointer.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Arc<RawValue>);
+
+/// Why some bytes are not JSON that is accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON at all; says where.
+    #[error("{0}")]
+    Syntax(#[from] serde_json::Error),
+    /// Valid, but nested too deeply to be read back.
+    #[error("JSON is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    /// Valid, but not an object where one is needed.
+    #[error("expected a JSON object, got {0}")]
+    NotObject(&'static str),
+}
+
+impl Json {
+    /// Checks `bytes` (any JSON value, UTF-8) and takes a copy without surrounding white space.
+    ///
+    /// # Errors
+    /// When it is not JSON, or nested deeper than [`DEPTH_MAX`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let raw: &RawValue = serde_json::from_slice(bytes)?;
+        if depth(raw.get()) > DEPTH_MAX {
+            return Err(Malformed::TooDeep);
+        }
+        Ok(Self(Arc::from(raw.to_owned())))
+    }
+
+    /// As [`Json::parse`], and it must be an object.
+    ///
+    /// # Errors
+    /// As [`Json::parse`], and for any other kind of value.
+    pub fn parse_object(bytes: &[u8]) -> Result<Self, Malformed> {
+        let json = Self::parse(bytes)?;
+        if json.is_object() {
+            Ok(json)
+        } else {
+            Err(Malformed::NotObject(json.kind()))
+        }
+    }
+
+    /// `{}`.
+    #[must_use]
+    pub fn empty_object() -> Self {
+        Self::from_serialize(&serde_json::Map::new())
+    }
+
+    /// The JSON of a value of ours, which always has one.
+    #[must_use]
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Self {
+        let raw =
+            serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Self(Arc::from(raw))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Whether it is an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.get().starts_with('{')
+    }
+
+    /// Whether it is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.get().starts_with('[')
+    }
+
+    /// The value as a tree.
+    #[must_use]
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::from_str(self.get()).unwrap_or_default()
+    }
+
+    /// The value of a top-level key, the last one where it repeats; `None` where it is no object or lacks the key.
+    #[must_use]
+    pub fn field(&self, key: &str) -> Option<Self> {
+        let found = Fields::of(self)?.last(key)?;
+        Some(Self(Arc::from(found.to_owned())))
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.get().as_bytes().first() {
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        }
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.get())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get() || self.to_value() == other.to_value()
+    }
+}
+
+/// The top-level fields of an object, in order, values unread.
+#[derive(Debug)]
+pub struct Fields<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// The fields of `json`; `None` when it is no object.
+    #[must_use]
+    pub fn of(json: &'a Json) -> Option<Self> {
+        serde_json::from_str(json.get()).ok()
+    }
+
+    /// The last value under `key`.
+    #[must_use]
+    pub fn last(&self, key: &str) -> Option<&'a RawValue> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| *value)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        struct Key;
+
+        impl<'de> DeserializeSeed<'de> for Key {
+            type Value = Cow<'de, str>;
+
+            fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+                struct Text;
+                impl<'de> Visitor<'de> for Text {
+                    type Value = Cow<'de, str>;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a key")
+                    }
+                    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                        Ok(Cow::Borrowed(text))
+                    }
+                    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                        Ok(Cow::Owned(text.to_owned()))
+                    }
+                }
+                d.deserialize_str(Text)
+            }
+        }
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some(key) = map.next_key_seed(Key)? {
+                    fields.push((key, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Lays objects over one another by their top-level keys, later over earlier; values are copied, never merged.
+///
+/// Layers that are no objects count as empty.
+#[must_use]
+pub fn overlay(layers: &[&Json]) -> Json {
+    let filled: Vec<&&Json> = layers.iter().filter(|json| json.get() != "{}").collect();
+    match filled.as_slice() {
+        [] => return Json::empty_object(),
+        [only] if only.is_object() => return (**only).clone(),
+        _ => {}
+    }
+    let mut merged: Vec<(Cow<'_, str>, &RawValue)> = Vec::new();
+    for (key, value) in filled
+        .iter()
+        .filter_map(|json| Fields::of(json))
+        .flat_map(|f| f.0)
+    {
+        match merged.iter_mut().find(|(k, _)| *k == key) {
+            Some(slot) => slot.1 = value,
+            None => merged.push((key, value)),
+        }
+    }
+    Json::from_serialize(&AsMap(&merged))
+}
+
+struct AsMap<'a>(&'a [(Cow<'a, str>, &'a RawValue)]);
+
+impl Serialize for AsMap<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// Deepest nesting of arrays and objects in valid JSON text.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text.as_bytes()).expect("valid in the test")
+    }
+
+    #[test]
+    fn later_layers_win_and_values_are_not_merged() {
+        let merged = overlay(&[
+            &json(r#"{"a":1,"b":{"x":1}}"#),
+            &json(r#"{"b":{"y":2},"c":3}"#),
+        ]);
+        assert_eq!(merged, json(r#"{"a":1,"b":{"y":2},"c":3}"#));
+    }
+
+    #[test]
+    fn keys_are_compared_unescaped() {
+        let merged = overlay(&[&json(r#"{"a":1}"#), &json("{\"\\u0061\":2}")]);
+        assert_eq!(merged.to_value(), serde_json::json!({"a": 2}));
+    }
+
+    #[test]
+    fn a_bomb_of_brackets_is_refused_by_depth() {
+        let bomb = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        assert!(Json::parse(bomb.as_bytes()).is_err());
+        let deep = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+        assert!(Json::parse(deep.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn brackets_inside_strings_do_not_count() {
+        let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000));
+        assert!(Json::parse(text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        let refused = Json::parse_object(b"[1]").expect_err("an array");
+        assert_eq!(refused.to_string(), "expected a JSON object, got an array");
+    }
+}

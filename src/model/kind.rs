@@ -1,0 +1,78 @@
+//! Kinds of actions: which language or format the code is in.
+
+use serde::Serialize;
+
+/// One runtime of the manifest that `GET /` lists.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Runtime {
+    /// `family:version`.
+    pub kind: &'static str,
+    /// Shown to clients that expect a container image; there is none.
+    pub image: &'static str,
+    /// What `family:default` means.
+    pub default: bool,
+    /// May be read and deleted, not updated or invoked.
+    pub deprecated: bool,
+    /// Code travels as an attachment in OpenWhisk's store; kept for clients that read it.
+    pub attached: bool,
+    /// `main` must be given.
+    #[serde(rename = "requireMain")]
+    pub require_main: bool,
+}
+
+/// Every family and its kinds, in the order they are listed.
+pub const FAMILIES: &[(&str, &[Runtime])] = &[(
+    "wasm",
+    &[Runtime {
+        kind: "wasm:1",
+        image: "wisp/wasm:1",
+        default: true,
+        deprecated: false,
+        attached: true,
+        require_main: false,
+    }],
+)];
+
+/// Trims, lowers, and replaces `family:default` by the family's default kind; `None` for a kind nobody has.
+#[must_use]
+pub fn resolve(kind: &str) -> Option<&'static Runtime> {
+    let kind = kind.trim().to_lowercase();
+    let mut all = FAMILIES
+        .iter()
+        .flat_map(|(family, kinds)| kinds.iter().map(move |k| (*family, k)));
+    all.find(|(family, runtime)| {
+        runtime.kind == kind || (runtime.default && kind.strip_suffix(":default") == Some(*family))
+    })
+    .map(|(_, runtime)| runtime)
+}
+
+/// What a client is told about a kind nobody has.
+#[must_use]
+pub fn unsupported(kind: &str) -> String {
+    let known = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter());
+    let known: Vec<String> = known.map(|runtime| format!("'{}'", runtime.kind)).collect();
+    format!(
+        "The specified runtime '{kind}' is not supported by this platform. Valid values are: {}",
+        known.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_resolves_to_a_concrete_kind() {
+        assert_eq!(resolve(" WASM:default ").map(|r| r.kind), Some("wasm:1"));
+        assert_eq!(resolve("wasm:1").map(|r| r.kind), Some("wasm:1"));
+        assert!(resolve("wasm").is_none());
+        assert!(resolve("cobol:default").is_none());
+    }
+
+    #[test]
+    fn every_family_has_one_default() {
+        for (family, kinds) in FAMILIES {
+            assert_eq!(kinds.iter().filter(|k| k.default).count(), 1, "{family}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The vocabulary: OpenWhisk's nouns and their JSON.
+//!
+//! Everything else may import this module; it imports nothing of ours. Types here are values: they parse, check,
+//! compare and print, and never wait, lock or reach outside.
+
+pub mod action;
+pub mod activation;
+pub mod digest;
+pub mod json;
+pub mod kind;
+pub mod limits;
+pub mod name;
+pub mod params;
+pub mod tenant;
+pub mod time;
+
+pub use action::{Action, Exec, Version};
+pub use activation::{Activation, ActivationId, Response, Status};
+pub use digest::Digest;
+pub use json::Json;
+pub use limits::{ActionLimits, NamespaceLimits};
+pub use name::{EntityName, Fqn, Namespace};
+pub use params::{Annotations, Parameters};
+pub use tenant::Tenant;
+pub use time::Timestamp;

@@ -1,0 +1,3 @@
+//! Carries work from the front to the workers, and outcomes back.
+
+pub(crate) mod message;
