@@ -10,6 +10,9 @@
 //! - memory is granted before it is given to a guest ([`Grant`]), and counts everything the store holds;
 //! - an instance serves one action of one namespace until it is dropped; its slot is zeroed before it is used again.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
