@@ -92,6 +92,14 @@ impl Annotations {
         }
     }
 
+    /// Appends `key`, which must not be there yet.
+    pub fn push(&mut self, key: &'static str, value: Json) {
+        self.0.push(Annotation {
+            key: Cow::Borrowed(key),
+            value,
+        });
+    }
+
     /// Removes `key`.
     pub fn remove(&mut self, key: &str) {
         self.0.retain(|a| a.key != key);

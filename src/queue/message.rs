@@ -41,6 +41,11 @@ pub(crate) struct Work {
     pub(crate) redelivered: u32,
 }
 
+impl Work {
+    /// The version this build writes and reads.
+    pub(crate) const VERSION: u16 = 1;
+}
+
 /// How a piece of work ended: the record of it, without its logs when nobody asked for them.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {

@@ -1,0 +1,87 @@
+//! Who waits for which activation.
+//!
+//! A wait is registered before the work is enqueued, so no answer is lost; it holds the caller's place in the throttle
+//! until the activation has ended, however long after the caller left.
+
+use dashmap::DashMap;
+use tokio::sync::oneshot;
+
+use crate::model::ActivationId;
+use crate::queue::Replies;
+use crate::queue::message::Outcome;
+
+/// A guard of the throttle, dropped when the activation has ended.
+pub(crate) type Admission = Box<dyn Send + Sync>;
+
+struct Waiter {
+    caller: Option<oneshot::Sender<Outcome>>,
+    admission: Admission,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Waits {
+    waiters: DashMap<ActivationId, Waiter>,
+}
+
+impl std::fmt::Debug for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waits")
+            .field("count", &self.waiters.len())
+            .finish()
+    }
+}
+
+impl Waits {
+    /// Registers a caller that waits for the outcome.
+    pub(super) fn register(
+        &self,
+        id: ActivationId,
+        admission: Admission,
+    ) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.insert(
+            id,
+            Waiter {
+                caller: Some(sender),
+                admission,
+            },
+        );
+        receiver
+    }
+
+    /// Registers work nobody waits for: only its admission is kept.
+    pub(super) fn hold(&self, id: ActivationId, admission: Admission) {
+        self.waiters.insert(
+            id,
+            Waiter {
+                caller: None,
+                admission,
+            },
+        );
+    }
+
+    /// Forgets a wait whose work was not taken.
+    pub(super) fn forget(&self, id: ActivationId) {
+        self.waiters.remove(&id);
+    }
+
+    /// Activations in flight.
+    pub(crate) fn count(&self) -> usize {
+        self.waiters.len()
+    }
+}
+
+impl Replies for Waits {
+    fn complete(&self, id: ActivationId, outcome: Outcome) {
+        let Some((_, Waiter { caller, admission })) = self.waiters.remove(&id) else {
+            return;
+        };
+        // First the place in the throttle, then the answer: a caller that calls again at once is not refused.
+        drop(admission);
+        if let Some(caller) = caller {
+            // Fails when the caller has gone; the record is kept all the same.
+            drop(caller.send(outcome));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Warm instances, and the memory they may take.
+//!
+//! ```text
+//!   claim ─→ Warm(Lease) ─────────────┐
+//!      └──→ Cold(Ticket) ─start─→ Lease ─→ run ─→ give_back ─→ idle ─→ (next claim | keep-alive over | evicted)
+//!                                        └→ drop: destroyed
+//! ```
+//!
+//! Invariants:
+//! - a run is counted against its action's limit before anything is started for it, and until its lease is gone;
+//! - memory is taken before a guest gets it; the sum of all instances never passes the node's budget;
+//! - idle instances are given up, lowest rank first, as soon as live work wants their memory or their slot;
+//! - an instance serves one version of one action in one namespace, and is dropped when any of them changes.
+
+mod lane;
+mod lease;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+pub(crate) use lane::Facts;
+use lane::{Lane, Place};
+use lease::Counted;
+pub(crate) use lease::{Lease, Start, StartFailure, Ticket};
+use memory::{Held, Memory};
+
+use crate::model::{Action, Fqn, Namespace};
+use crate::sandbox::Sandbox;
+use crate::scheduler::idle::{self, Policy};
+
+/// Warmth and memory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// How long an instance is kept after its last run, seconds.
+    pub(crate) keep_alive_s: u64,
+    /// How the keep-alive adapts: `fixed`, `histogram` or `greedy-dual`.
+    keep_alive_policy: idle::Kind,
+    /// Memory of all instances together, MiB; 0 takes three quarters of what the machine or its cgroup has.
+    pub(crate) memory_mib: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            keep_alive_s: 60,
+            keep_alive_policy: idle::Kind::Fixed,
+            memory_mib: 0,
+        }
+    }
+}
+
+/// Why there is no place for a run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// The action is at its own limit; its next release changes that.
+    Action,
+    /// The node's memory is in use; any release may change that.
+    Memory,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("occupancy", &self.occupancy())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    sandbox: Arc<dyn Sandbox>,
+    memory: Memory,
+    policy: Box<dyn Policy>,
+    lanes: DashMap<(Namespace, Fqn), Arc<Lane>>,
+    evictions: AtomicU64,
+}
+
+/// How full the pool is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Occupancy {
+    pub(crate) idle: usize,
+    pub(crate) running: u64,
+    pub(crate) lanes: usize,
+    pub(crate) memory_used_bytes: usize,
+    pub(crate) memory_budget_bytes: usize,
+    pub(crate) evictions: u64,
+}
+
+/// A place for one run.
+pub(crate) enum Claim {
+    /// With a warm instance.
+    Warm(Lease),
+    /// With memory for a new one.
+    Cold(Ticket),
+}
+
+impl Shared {
+    /// Takes memory, giving up idle instances if need be.
+    fn take(&self, bytes: usize) -> bool {
+        if self.memory.try_take(bytes) {
+            return true;
+        }
+        self.evict(bytes, 1) && self.memory.try_take(bytes)
+    }
+
+    /// Gives up idle instances, lowest rank first, until `bytes` and `count` are free; whether anything was given up.
+    ///
+    /// Looks at all lanes, so it frees more than was asked for (a 64th of the budget) and is not called again soon.
+    fn evict(&self, bytes: usize, count: usize) -> bool {
+        let wanted = bytes.max(self.memory.budget() / 64);
+        let now = Instant::now();
+        let mut ranked: Vec<(u64, usize, Arc<Lane>)> = Vec::new();
+        for lane in &self.lanes {
+            let ranks = lane.ranks(&*self.policy, now);
+            ranked.extend(
+                ranks
+                    .into_iter()
+                    .map(|(rank, size)| (rank, size, Arc::clone(&lane))),
+            );
+        }
+        ranked.sort_unstable_by_key(|(rank, ..)| *rank);
+        let (mut freed, mut gone) = (0, 0);
+        for (_, size, lane) in ranked {
+            if freed >= wanted && gone >= count {
+                break;
+            }
+            let evicted = lane.evict(1);
+            gone += evicted.len();
+            freed += if evicted.is_empty() { 0 } else { size };
+            drop(evicted);
+        }
+        self.evictions
+            .fetch_add(u64::try_from(gone).unwrap_or(0), Ordering::Relaxed);
+        gone > 0
+    }
+}
+
+impl Pool {
+    /// A pool of instances of `sandbox` that together hold at most `budget_bytes`.
+    pub(crate) fn new(config: &Config, sandbox: Arc<dyn Sandbox>, budget_bytes: usize) -> Self {
+        let keep = Duration::from_secs(config.keep_alive_s);
+        Self {
+            shared: Arc::new(Shared {
+                sandbox,
+                memory: Memory::new(budget_bytes),
+                policy: idle::policy(config.keep_alive_policy, keep),
+                lanes: DashMap::new(),
+                evictions: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    fn lane(&self, namespace: &Namespace, action: &Action) -> Arc<Lane> {
+        let key = (namespace.clone(), action.fqn.clone());
+        if let Some(lane) = self.shared.lanes.get(&key) {
+            return Arc::clone(&lane);
+        }
+        let lane = || Arc::new(Lane::new(namespace, action));
+        Arc::clone(&self.shared.lanes.entry(key).or_insert_with(lane))
+    }
+
+    /// A place for a run of `action`, invoked by `namespace`. Never waits; reuses first, then starts.
+    pub(crate) fn claim(&self, namespace: &Namespace, action: &Arc<Action>) -> Result<Claim, Busy> {
+        let lane = self.lane(namespace, action);
+        let (place, stale) = lane.claim(namespace, action);
+        drop(stale);
+        match place {
+            Place::Full => Err(Busy::Action),
+            Place::Warm(idle, facts) => Ok(Claim::Warm(Lease::of(idle, facts, Counted::new(lane)))),
+            Place::Room(bytes, facts) => {
+                let run = Counted::new(lane);
+                if !self.shared.take(bytes) {
+                    return Err(Busy::Memory);
+                }
+                let held = Arc::new(Held::new(Arc::downgrade(&self.shared), bytes));
+                Ok(Claim::Cold(Ticket {
+                    pool: self.clone(),
+                    program: action.exec.program,
+                    held,
+                    facts,
+                    run,
+                }))
+            }
+        }
+    }
+
+    /// Whether the action's limit leaves room; looked at again after its queue was parked.
+    pub(crate) fn has_room(&self, namespace: &Namespace, action: &Action) -> bool {
+        self.lane(namespace, action).has_room(action)
+    }
+
+    /// Ends what was idle for too long, and forgets actions nobody calls; returns how many instances ended.
+    pub(crate) fn reap(&self) -> usize {
+        let (shared, now) = (&self.shared, Instant::now());
+        let lanes: Vec<Arc<Lane>> = shared.lanes.iter().map(|lane| Arc::clone(&lane)).collect();
+        let mut ended = 0;
+        for lane in &lanes {
+            let expired = lane.expired(&*shared.policy, now);
+            ended += expired.len();
+            drop(expired);
+        }
+        drop(lanes);
+        // A lane that somebody holds is about to be used.
+        shared.lanes.retain(|_, lane| {
+            Arc::strong_count(lane) > 1 || !lane.is_forgotten(&*shared.policy, now)
+        });
+        ended
+    }
+
+    /// How full it is.
+    pub(crate) fn occupancy(&self) -> Occupancy {
+        let shared = &self.shared;
+        let counts = shared.lanes.iter().map(|lane| lane.counts());
+        let (idle, running) = counts.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1));
+        Occupancy {
+            idle,
+            running,
+            lanes: shared.lanes.len(),
+            memory_used_bytes: shared.memory.used(),
+            memory_budget_bytes: shared.memory.budget(),
+            evictions: shared.evictions.load(Ordering::Relaxed),
+        }
+    }
+}

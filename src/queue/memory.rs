@@ -1,0 +1,380 @@
+//! The queues of one machine: in memory, with the store's log of accepted work behind what was promised.
+//!
+//! One lock guards all queues. It is held for some hundred nanoseconds and only taken when something waits or has to:
+//! as long as everything is handed over directly, callers read one counter and pass.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::message::{Outcome, Refusal, Work};
+use super::{Backlog, Config, Delivery, EnqueueError, Hands, Key, Queue, Replies, Settle};
+use crate::model::{ActivationId, Namespace};
+use crate::scheduler::fairness::{self, Candidate, Runtime};
+use crate::store::Accepted;
+
+/// What a piece of work takes besides its parameters, about.
+const WORK_BYTES: usize = 1024;
+
+/// See the module.
+pub(crate) struct MemoryQueue {
+    config: Config,
+    accepted: Arc<dyn Accepted>,
+    state: Mutex<State>,
+    /// Work waiting in queues that are not parked. Read without the lock: a stale value costs one look.
+    ready: AtomicUsize,
+    /// Work waiting.
+    waiting: AtomicUsize,
+    ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: HashMap<Key, Lane>,
+    /// Queues that are not parked, by namespace, oldest head first.
+    ready: HashMap<Namespace, BTreeSet<(u64, Key)>>,
+    /// Order of arrival.
+    arrivals: u64,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Lane {
+    items: VecDeque<Delivery>,
+    parked: bool,
+}
+
+fn bytes(delivery: &Delivery) -> usize {
+    delivery.work.params.get().len() + WORK_BYTES
+}
+
+impl std::fmt::Debug for MemoryQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryQueue")
+            .field("backlog", &self.backlog())
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Puts the queue where its head says it belongs among the ready.
+    fn link(&mut self, key: &Key) {
+        if let Some(lane) = self.lanes.get(key)
+            && !lane.parked
+            && let Some(head) = lane.items.front()
+        {
+            let ready = self.ready.entry(key.namespace.clone()).or_default();
+            ready.insert((head.arrival, key.clone()));
+        }
+    }
+
+    /// Takes the queue out of the ready.
+    fn unlink(&mut self, key: &Key) {
+        let Some(head) = self.lanes.get(key).and_then(|lane| lane.items.front()) else {
+            return;
+        };
+        if let Some(ready) = self.ready.get_mut(&key.namespace) {
+            ready.remove(&(head.arrival, key.clone()));
+            if ready.is_empty() {
+                self.ready.remove(&key.namespace);
+            }
+        }
+    }
+
+    fn pop(&mut self, key: &Key) -> Option<Delivery> {
+        self.unlink(key);
+        let lane = self.lanes.get_mut(key)?;
+        let item = lane.items.pop_front();
+        if lane.items.is_empty() {
+            self.lanes.remove(key);
+        }
+        self.link(key);
+        self.bytes -= item.as_ref().map_or(0, bytes);
+        item
+    }
+}
+
+impl MemoryQueue {
+    /// Empty queues; promises are kept in `accepted`.
+    pub(crate) fn new(config: Config, accepted: Arc<dyn Accepted>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            accepted,
+            state: Mutex::default(),
+            ready: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            ends: OnceLock::new(),
+        })
+    }
+
+    fn hands(&self) -> Option<Arc<dyn Hands>> {
+        self.ends.get().and_then(|(hands, _)| hands.upgrade())
+    }
+
+    fn wait_max(&self) -> Duration {
+        Duration::from_secs(self.config.wait_max_s)
+    }
+
+    fn deliver(&self, work: Work) -> Delivery {
+        let settle = work.durable.then(|| Settle(Arc::clone(&self.accepted)));
+        Delivery {
+            work,
+            settle,
+            arrival: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Whether the queue of `key` may grow by `bytes`.
+    fn admit(&self, key: &Key, bytes: usize) -> Result<(), Refusal> {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let state = self.state.lock();
+        if state.bytes + bytes > self.config.bytes_max {
+            return Err(Refusal::Overload { retry_after_s: 1 });
+        }
+        let Some(lane) = state.lanes.get(key) else {
+            return Ok(());
+        };
+        let age = lane
+            .items
+            .front()
+            .map_or(Duration::ZERO, |head| head.since.elapsed());
+        if lane.items.len() >= self.config.depth_max || age >= self.wait_max() {
+            let retry_after_s = u32::try_from(age.as_secs() + 1).unwrap_or(60).min(60);
+            return Err(Refusal::Backlog { retry_after_s });
+        }
+        Ok(())
+    }
+
+    /// Appends new work, or puts work that waited before back in front.
+    fn push(&self, mut delivery: Delivery) {
+        let key = Key::of(&delivery.work);
+        let mut state = self.state.lock();
+        state.bytes += bytes(&delivery);
+        let back = delivery.arrival > 0;
+        if !back {
+            state.arrivals += 1;
+            delivery.arrival = state.arrivals;
+            delivery.since = Instant::now();
+        }
+        state.unlink(&key);
+        let lane = state.lanes.entry(key.clone()).or_default();
+        let parked = lane.parked;
+        if back {
+            lane.items.push_front(delivery);
+        } else {
+            lane.items.push_back(delivery);
+        }
+        state.link(&key);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if !parked {
+            self.ready.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Hands the work over, or appends it and says so.
+    fn place(&self, delivery: Delivery) {
+        let hands = self.hands();
+        let mut delivery = delivery;
+        if self.ready.load(Ordering::SeqCst) == 0
+            && self.waiting_for(&Key::of(&delivery.work)) == 0
+            && let Some(hands) = &hands
+        {
+            match hands.offer(delivery) {
+                Ok(()) => return,
+                Err(back) => delivery = *back,
+            }
+        }
+        self.push(delivery);
+        // Whoever could have run it may have looked just before it was appended: look again.
+        if let Some(hands) = &hands {
+            hands.nudge();
+        }
+    }
+
+    fn waiting_for(&self, key: &Key) -> usize {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        self.state
+            .lock()
+            .lanes
+            .get(key)
+            .map_or(0, |lane| lane.items.len())
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    fn attach(&self, hands: Weak<dyn Hands>, replies: Weak<dyn Replies>) {
+        drop(self.ends.set((hands, replies)));
+    }
+
+    async fn enqueue(&self, work: Work) -> Result<(), EnqueueError> {
+        self.admit(&Key::of(&work), work.params.get().len() + WORK_BYTES)?;
+        if work.durable {
+            let bytes = serde_json::to_vec(&work)
+                .map_err(|e| crate::store::Error::Corrupt(e.to_string()))?;
+            self.accepted
+                .accept(&work.namespace, work.id, Bytes::from(bytes))
+                .await?;
+        }
+        self.place(self.deliver(work));
+        Ok(())
+    }
+
+    fn restore(&self, work: Work) {
+        self.place(self.deliver(work));
+    }
+
+    fn next(&self, rank: &dyn Fn(&Namespace) -> Runtime) -> Option<Key> {
+        if self.ready.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let state = self.state.lock();
+        let heads = state.ready.iter().filter_map(|(namespace, lanes)| {
+            let (oldest, key) = lanes.first()?;
+            Some(Candidate {
+                runtime: rank(namespace),
+                oldest: *oldest,
+                what: key,
+            })
+        });
+        fairness::next(heads).cloned()
+    }
+
+    fn pull(&self, key: &Key) -> Option<Delivery> {
+        let mut state = self.state.lock();
+        let parked = state.lanes.get(key)?.parked;
+        let item = state.pop(key)?;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        if !parked {
+            self.ready.fetch_sub(1, Ordering::SeqCst);
+        }
+        Some(item)
+    }
+
+    fn park(&self, key: &Key) {
+        let mut state = self.state.lock();
+        state.unlink(key);
+        if let Some(lane) = state.lanes.get_mut(key)
+            && !lane.parked
+        {
+            lane.parked = true;
+            self.ready.fetch_sub(lane.items.len(), Ordering::SeqCst);
+        }
+    }
+
+    fn unpark(&self, key: &Key) -> bool {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let Some(lane) = state.lanes.get_mut(key) else {
+            return false;
+        };
+        if !lane.parked {
+            return false;
+        }
+        lane.parked = false;
+        self.ready.fetch_add(lane.items.len(), Ordering::SeqCst);
+        state.link(key);
+        true
+    }
+
+    fn unpark_all(&self, namespace: Option<&Namespace>) {
+        let mut state = self.state.lock();
+        let all = state.lanes.iter().filter(|(key, lane)| {
+            lane.parked && namespace.is_none_or(|namespace| *namespace == key.namespace)
+        });
+        let keys: Vec<Key> = all.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(lane) = state.lanes.get_mut(&key) {
+                lane.parked = false;
+                self.ready.fetch_add(lane.items.len(), Ordering::SeqCst);
+            }
+            state.link(&key);
+        }
+    }
+
+    fn put_back(&self, delivery: Delivery) {
+        self.push(delivery);
+    }
+
+    fn delivery(&self, work: Work) -> Delivery {
+        self.deliver(work)
+    }
+
+    fn expire(&self) -> usize {
+        let mut dropped = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let late =
+                |item: &Delivery| !item.work.durable && item.since.elapsed() >= self.wait_max();
+            let keys: Vec<Key> = state
+                .lanes
+                .iter()
+                .filter(|(_, lane)| lane.items.front().is_some_and(late))
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in keys {
+                let parked = state.lanes.get(&key).is_some_and(|lane| lane.parked);
+                while state
+                    .lanes
+                    .get(&key)
+                    .and_then(|l| l.items.front())
+                    .is_some_and(late)
+                {
+                    let Some(item) = state.pop(&key) else { break };
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                    if !parked {
+                        self.ready.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    dropped.push((item.work.id, parked));
+                }
+            }
+        }
+        let count = dropped.len();
+        for (id, parked) in dropped {
+            // Parked: the action's own limit kept it waiting. Otherwise the node had no room.
+            let refusal = if parked {
+                Refusal::Backlog { retry_after_s: 1 }
+            } else {
+                Refusal::Overload { retry_after_s: 1 }
+            };
+            self.reply(id, Outcome::Dropped(refusal));
+        }
+        count
+    }
+
+    fn reply(&self, id: ActivationId, outcome: Outcome) {
+        if let Some(replies) = self.ends.get().and_then(|(_, replies)| replies.upgrade()) {
+            replies.complete(id, outcome);
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let state = self.state.lock();
+        let heads = state.lanes.values().filter_map(|lane| lane.items.front());
+        Backlog {
+            count: self.waiting.load(Ordering::SeqCst),
+            bytes: state.bytes,
+            oldest_age: heads
+                .map(|head| head.since.elapsed())
+                .max()
+                .unwrap_or_default(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 0
+    }
+}

@@ -1,0 +1,343 @@
+//! Every metric: its name, its help, its labels, and the function that records it.
+//!
+//! # Design
+//! Counters and histograms are recorded where things happen, by the functions below; gauges are read when `/metrics` is
+//! asked, by whoever owns them ([`Gauges`]).
+//!
+//! Labels `namespace` and `action` are bounded: the first [`PAIRS_MAX`] pairs get series of their own, all others share
+//! `other`. So a tenant cannot fill the server's memory, or the operator's, by making up names.
+//!
+//! # Limitations
+//! A pair keeps its series until the server ends, whether it is still called or not.
+
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::model::{Fqn, Namespace, Status};
+
+/// Most pairs of namespace and action with series of their own.
+const PAIRS_MAX: usize = 256;
+
+/// Seconds, from 10 µs (a warm call) to 5 min (the longest timeout), three a decade.
+const SECONDS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+const HELP: &[(Kind, &str, &str)] = &[
+    (
+        Kind::Counter,
+        "wisp_http_requests_total",
+        "HTTP requests answered, by route, method and status.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_http_request_seconds",
+        "Time from a request's head to its answer's head, by route.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_activations_total",
+        "Activations ended, by namespace, action and status.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_starts_total",
+        "Runs by the start they had: cold (an instance was started) or warm.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_activation_wait_seconds",
+        "Time from acceptance to the start of the run.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_activation_init_seconds",
+        "Time of the start of an instance, where a run paid for one.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_activation_run_seconds",
+        "Wall time of activations, init included.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_activation_cpu_microseconds_total",
+        "CPU time of guests, by namespace and action.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_refused_total",
+        "Invocations refused, by reason: rate, concurrency, backlog, overload, storage.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_compile_seconds",
+        "Time of compiling an upload.",
+    ),
+    (
+        Kind::Histogram,
+        "wisp_store_commit_seconds",
+        "Time of one commit of the store.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_queue_depth",
+        "Work waiting in all queues.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_queue_bytes",
+        "Bytes of parameters waiting in all queues.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_queue_oldest_age_seconds",
+        "Age of the oldest waiting work.",
+    ),
+    (Kind::Gauge, "wisp_runs", "Runs in progress."),
+    (Kind::Gauge, "wisp_runs_max", "Most runs at one time."),
+    (
+        Kind::Gauge,
+        "wisp_pool_instances",
+        "Instances by state: idle, running.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_pool_programs",
+        "Programs linked, the rung below an instance.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_pool_program_bytes",
+        "Bytes of their artefacts, mapped.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_pool_slots",
+        "Instance slots, by state: used, all.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_pool_evictions",
+        "Idle instances given up for live work since the start.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_memory_bytes",
+        "The node's memory budget, by state: used, budget.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_inflight",
+        "Activations accepted and not ended.",
+    ),
+];
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// The values of gauges, read when they are asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gauges {
+    pub(crate) queue_depth: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) queue_oldest_age: Duration,
+    pub(crate) runs: usize,
+    pub(crate) runs_max: usize,
+    pub(crate) idle: usize,
+    pub(crate) running: u64,
+    pub(crate) programs: usize,
+    pub(crate) program_bytes: usize,
+    pub(crate) slots_used: usize,
+    pub(crate) slots: usize,
+    pub(crate) evictions: u64,
+    pub(crate) memory_used_bytes: usize,
+    pub(crate) memory_budget_bytes: usize,
+    pub(crate) inflight: usize,
+}
+
+/// Installs the recorder of the process; later calls return the first one's handle.
+///
+/// # Errors
+/// When another recorder was installed by somebody else.
+pub(crate) fn install() -> Result<PrometheusHandle, String> {
+    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let matcher = Matcher::Suffix("_seconds".to_owned());
+            let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, SECONDS);
+            let recorder = builder.map_err(|e| e.to_string())?.build_recorder();
+            let handle = recorder.handle();
+            metrics::set_global_recorder(recorder).map_err(|e| e.to_string())?;
+            for (kind, name, help) in HELP {
+                match kind {
+                    Kind::Counter => metrics::describe_counter!(*name, *help),
+                    Kind::Gauge => metrics::describe_gauge!(*name, *help),
+                    Kind::Histogram => metrics::describe_histogram!(*name, *help),
+                }
+            }
+            Ok(handle)
+        })
+        .clone()
+}
+
+/// Sets every gauge.
+pub(crate) fn set(gauges: &Gauges) {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "gauges are floats; counts stay far below 2^53"
+    )]
+    let count = |value: usize| value as f64;
+    let large = |value: u64| count(usize::try_from(value).unwrap_or(usize::MAX));
+    gauge!("wisp_queue_depth").set(count(gauges.queue_depth));
+    gauge!("wisp_queue_bytes").set(count(gauges.queue_bytes));
+    gauge!("wisp_queue_oldest_age_seconds").set(gauges.queue_oldest_age.as_secs_f64());
+    gauge!("wisp_runs").set(count(gauges.runs));
+    gauge!("wisp_runs_max").set(count(gauges.runs_max));
+    gauge!("wisp_pool_instances", "state" => "idle").set(count(gauges.idle));
+    gauge!("wisp_pool_instances", "state" => "running").set(large(gauges.running));
+    gauge!("wisp_pool_programs").set(count(gauges.programs));
+    gauge!("wisp_pool_program_bytes").set(count(gauges.program_bytes));
+    gauge!("wisp_pool_slots", "state" => "used").set(count(gauges.slots_used));
+    gauge!("wisp_pool_slots", "state" => "all").set(count(gauges.slots));
+    gauge!("wisp_pool_evictions").set(large(gauges.evictions));
+    gauge!("wisp_memory_bytes", "state" => "used").set(count(gauges.memory_used_bytes));
+    gauge!("wisp_memory_bytes", "state" => "budget").set(count(gauges.memory_budget_bytes));
+    gauge!("wisp_inflight").set(count(gauges.inflight));
+}
+
+/// Series that have no labels, made once: looking a series up costs more than a warm call's other bookkeeping.
+struct Fixed {
+    warm: Counter,
+    cold: Counter,
+    wait: Histogram,
+    init: Histogram,
+    run: Histogram,
+    compile: Histogram,
+    commit: Histogram,
+}
+
+static FIXED: LazyLock<Fixed> = LazyLock::new(|| Fixed {
+    warm: counter!("wisp_starts_total", "start" => "warm"),
+    cold: counter!("wisp_starts_total", "start" => "cold"),
+    wait: histogram!("wisp_activation_wait_seconds"),
+    init: histogram!("wisp_activation_init_seconds"),
+    run: histogram!("wisp_activation_run_seconds"),
+    compile: histogram!("wisp_compile_seconds"),
+    commit: histogram!("wisp_store_commit_seconds"),
+});
+
+/// The series of one namespace and action.
+#[derive(Debug)]
+pub(crate) struct Series {
+    by_status: [Counter; 4],
+    cpu_us: Counter,
+}
+
+static SERIES: LazyLock<DashMap<(Namespace, Fqn), Arc<Series>>> = LazyLock::new(DashMap::new);
+
+impl Series {
+    /// Those of `action` invoked by `namespace`, or those all share when there are too many already.
+    pub(crate) fn of(namespace: &Namespace, action: &Fqn) -> Arc<Self> {
+        static OTHER: LazyLock<Arc<Series>> =
+            LazyLock::new(|| Arc::new(Series::labelled("other", "other")));
+        let key = (namespace.clone(), action.clone());
+        if let Some(series) = SERIES.get(&key) {
+            return Arc::clone(&series);
+        }
+        if SERIES.len() >= PAIRS_MAX {
+            return Arc::clone(&OTHER);
+        }
+        let made = || Arc::new(Self::labelled(namespace.as_str(), &action.to_string()));
+        Arc::clone(&SERIES.entry(key).or_insert_with(made))
+    }
+
+    fn labelled(namespace: &str, action: &str) -> Self {
+        let labels = [
+            ("namespace", namespace.to_owned()),
+            ("action", action.to_owned()),
+        ];
+        let status = |status: Status| {
+            let mut labels = labels.to_vec();
+            labels.push(("status", status.as_str().replace(' ', "_")));
+            counter!("wisp_activations_total", &labels)
+        };
+        Self {
+            by_status: [
+                status(Status::Success),
+                status(Status::ApplicationError),
+                status(Status::DeveloperError),
+                status(Status::InternalError),
+            ],
+            cpu_us: counter!("wisp_activation_cpu_microseconds_total", &labels),
+        }
+    }
+
+    /// An activation of theirs has ended.
+    pub(crate) fn ended(&self, status: Status, cpu: Duration) {
+        self.by_status[usize::from(status.code())].increment(1);
+        self.cpu_us
+            .increment(u64::try_from(cpu.as_micros()).unwrap_or(0));
+    }
+}
+
+/// An activation has ended: how long it waited, what its start took if it had one, how long it ran.
+pub(crate) fn activation(wait: Duration, init: Option<Duration>, run: Duration) {
+    let fixed = &*FIXED;
+    fixed.wait.record(wait);
+    fixed.run.record(run);
+    match init {
+        Some(init) => {
+            fixed.cold.increment(1);
+            fixed.init.record(init);
+        }
+        None => fixed.warm.increment(1),
+    }
+}
+
+/// An invocation was refused.
+pub(crate) fn refused(reason: &'static str) {
+    counter!("wisp_refused_total", "reason" => reason).increment(1);
+}
+
+/// An upload was compiled.
+pub(crate) fn compiled(took: Duration) {
+    FIXED.compile.record(took);
+}
+
+/// The store has committed.
+pub(crate) fn committed(took: Duration) {
+    FIXED.commit.record(took);
+}
+
+/// A request was answered.
+pub(crate) fn request(route: &'static str, method: &str, status: u16, took: Duration) {
+    type Answered = (Counter, Histogram);
+    static ANSWERED: LazyLock<DashMap<(&'static str, String, u16), Answered>> =
+        LazyLock::new(DashMap::new);
+    let made = || {
+        let labels = [
+            ("route", route.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_string()),
+        ];
+        let count = counter!("wisp_http_requests_total", &labels);
+        (
+            count,
+            histogram!("wisp_http_request_seconds", "route" => route),
+        )
+    };
+    let answered = ANSWERED
+        .entry((route, method.to_owned(), status))
+        .or_insert_with(made);
+    answered.0.increment(1);
+    answered.1.record(took);
+}

@@ -1,0 +1,351 @@
+//! Who computes: guests share the cores by namespace, one slice at a time.
+//!
+//! A guest runs in slices: it yields at every epoch tick, about a millisecond of CPU. Two places run slices:
+//!
+//! - **inline**, on the thread that brought the call, for the first slice of a call whose namespace has not used more
+//!   than its share. Most calls end within it, and never see a second thread, a wake-up or a queue;
+//! - **behind the gate**, on the guest threads, for everything else. The gate hands out as many tokens as there are
+//!   guest threads, each for one slice, to the waiting run whose namespace has used the least CPU time. Guest threads
+//!   run at a lower priority than those that serve connections.
+//!
+//! So a guest that spins costs its neighbours a share and at most about one slice of latency.
+//!
+//! Invariants: tokens out plus tokens in hand are constant (debug-checked on drop); a run that is dropped while it
+//! waits or computes gives its place or token back; CPU time is charged after every poll, wherever it ran.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::scheduler::fairness::Runtime;
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// What one namespace has used.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    runtime_ns: AtomicU64,
+    /// Runs it has in progress.
+    pub(super) runs: AtomicUsize,
+}
+
+impl Share {
+    fn runtime(&self) -> Runtime {
+        Runtime(self.runtime_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// The gate. One per node.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    state: Mutex<State>,
+    /// Runtime of whoever was served last; see [`Runtime::lifted`].
+    floor_ns: AtomicU64,
+    /// Runs that compute behind the gate or wait to; read without the lock to decide about inline runs.
+    contended: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Tokens in hand.
+    free: usize,
+    waiting: BTreeMap<(Runtime, u64), Waiter>,
+    tickets: u64,
+    tokens: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    granted: Arc<AtomicU64>,
+}
+
+/// States of a run at the gate, in its `granted` word.
+const OUTSIDE: u64 = 0;
+const WAITING: u64 = 1;
+const GRANTED: u64 = 2;
+
+impl Cpu {
+    /// A gate with `tokens` tokens: one per guest thread.
+    pub(crate) fn new(tokens: usize) -> Arc<Self> {
+        let state = State {
+            free: tokens,
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            tokens,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            floor_ns: AtomicU64::new(0),
+            contended: AtomicUsize::new(0),
+        })
+    }
+
+    fn floor(&self) -> Runtime {
+        Runtime(self.floor_ns.load(Ordering::Relaxed))
+    }
+
+    /// What the namespace has used, as far as it counts now.
+    pub(crate) fn runtime(&self, share: &Share) -> Runtime {
+        share.runtime().lifted(self.floor())
+    }
+
+    /// Whether the namespace may compute where it is: nobody is behind the gate, or it has used less than they have.
+    pub(crate) fn may_run_inline(&self, share: &Share) -> bool {
+        self.contended.load(Ordering::Relaxed) == 0 || share.runtime() < self.floor()
+    }
+
+    /// Adds `used` to what the namespace has used.
+    fn charge(&self, share: &Share, used: Duration) {
+        let floor = self.floor();
+        let charged = |now| Some(Runtime(now).charged(used, floor).0);
+        // Always `Some`, so this cannot fail.
+        let _before = share
+            .runtime_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged);
+    }
+
+    /// Takes a token, or a place in the line of those who wait for one.
+    fn enter(&self, share: &Share, place: &Place, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        match place.granted.load(Ordering::Acquire) {
+            GRANTED => return true,
+            WAITING => {
+                let key = (
+                    Runtime(place.runtime.load(Ordering::Relaxed)),
+                    place.ticket(),
+                );
+                if let Some(waiter) = state.waiting.get_mut(&key) {
+                    waiter.waker.clone_from(waker);
+                }
+                return false;
+            }
+            _ => {}
+        }
+        self.contended.fetch_add(1, Ordering::Relaxed);
+        let runtime = self.runtime(share);
+        if state.free > 0 {
+            state.free -= 1;
+            self.floor_ns.fetch_max(runtime.0, Ordering::Relaxed);
+            place.granted.store(GRANTED, Ordering::Release);
+            return true;
+        }
+        state.tickets += 1;
+        place.runtime.store(runtime.0, Ordering::Relaxed);
+        place.ticket.store(state.tickets, Ordering::Relaxed);
+        place.granted.store(WAITING, Ordering::Release);
+        let granted = Arc::clone(&place.granted);
+        let key = (runtime, state.tickets);
+        state.waiting.insert(
+            key,
+            Waiter {
+                waker: waker.clone(),
+                granted,
+            },
+        );
+        false
+    }
+
+    /// Gives the token, or the place in the line, back.
+    fn leave(&self, place: &Place) {
+        let woken = {
+            let mut state = self.state.lock();
+            let was = place.granted.swap(OUTSIDE, Ordering::AcqRel);
+            if was != OUTSIDE {
+                self.contended.fetch_sub(1, Ordering::Relaxed);
+            }
+            match was {
+                WAITING => {
+                    let key = (
+                        Runtime(place.runtime.load(Ordering::Relaxed)),
+                        place.ticket(),
+                    );
+                    state.waiting.remove(&key);
+                    None
+                }
+                GRANTED => match state.waiting.pop_first() {
+                    Some(((runtime, _), waiter)) => {
+                        self.floor_ns.fetch_max(runtime.0, Ordering::Relaxed);
+                        waiter.granted.store(GRANTED, Ordering::Release);
+                        Some(waiter.waker)
+                    }
+                    None => {
+                        state.free += 1;
+                        None
+                    }
+                },
+                _ => None,
+            }
+        };
+        if let Some(waker) = woken {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        debug_assert_eq!(state.free, state.tokens, "a token was lost");
+    }
+}
+
+/// Where one run stands at the gate.
+#[derive(Debug, Default)]
+struct Place {
+    granted: Arc<AtomicU64>,
+    runtime: AtomicU64,
+    ticket: AtomicU64,
+}
+
+impl Place {
+    fn ticket(&self) -> u64 {
+        self.ticket.load(Ordering::Relaxed)
+    }
+}
+
+/// A run behind the gate: polled only with a token, one slice per token.
+pub(crate) struct Gated<F: ?Sized> {
+    run: Pin<Box<F>>,
+    cpu: Arc<Cpu>,
+    share: Arc<Share>,
+    place: Place,
+}
+
+impl<F: Future + ?Sized> Gated<F> {
+    /// Puts `run`, which may have been polled before, behind the gate.
+    pub(crate) fn new(run: Pin<Box<F>>, cpu: Arc<Cpu>, share: Arc<Share>) -> Self {
+        Self {
+            run,
+            cpu,
+            share,
+            place: Place::default(),
+        }
+    }
+}
+
+impl<F: Future + ?Sized> Future for Gated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if !this.cpu.enter(&this.share, &this.place, cx.waker()) {
+            return Poll::Pending;
+        }
+        let polled = this.run.as_mut().poll(cx);
+        this.cpu.leave(&this.place);
+        polled
+    }
+}
+
+impl<F: ?Sized> Drop for Gated<F> {
+    fn drop(&mut self) {
+        self.cpu.leave(&self.place);
+    }
+}
+
+/// Counts the CPU time of polling `run`, for its record and against its namespace.
+pub(crate) struct Metered<'a, F: ?Sized> {
+    pub(crate) run: Pin<Box<F>>,
+    pub(crate) cpu: &'a Cpu,
+    pub(crate) share: &'a Share,
+    pub(crate) used: &'a mut Duration,
+}
+
+impl<F: Future + ?Sized> Future for Metered<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let before = thread_cpu();
+        let polled = this.run.as_mut().poll(cx);
+        let used = thread_cpu().saturating_sub(before);
+        *this.used += used;
+        this.cpu.charge(this.share, used);
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Burns `slices` slices of a millisecond each, yielding after each.
+    async fn burn(
+        cpu: &Cpu,
+        share: &Share,
+        slices: u32,
+        order: &Mutex<Vec<&'static str>>,
+        name: &'static str,
+    ) {
+        for _ in 0..slices {
+            order.lock().push(name);
+            cpu.charge(share, Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn namespaces_that_spin_take_turns_however_many_runs_they_have() {
+        let cpu = Cpu::new(1);
+        let (many, one) = (Arc::new(Share::default()), Arc::new(Share::default()));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let spawn = |share: &Arc<Share>, name| {
+            let (gate, share, order) = (Arc::clone(&cpu), Arc::clone(share), Arc::clone(&order));
+            let inner = (Arc::clone(&gate), Arc::clone(&share));
+            let run = async move { burn(&inner.0, &inner.1, 50, &order, name).await };
+            tokio::spawn(Gated::new(Box::pin(run), gate, share))
+        };
+        let mut runs: Vec<_> = (0..10).map(|_| spawn(&many, "many")).collect();
+        runs.push(spawn(&one, "one"));
+        for run in runs {
+            run.await.expect("the run ends");
+        }
+        let order = order.lock();
+        let last = order
+            .iter()
+            .rposition(|name| *name == "one")
+            .expect("it ran");
+        assert!(
+            last < 130,
+            "50 slices of one namespace took {last} turns beside ten runs of another"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_run_dropped_at_the_gate_gives_its_token_back() {
+        let cpu = Cpu::new(1);
+        let share = Arc::new(Share::default());
+        let gated = |run| Gated::new(Box::pin(run), Arc::clone(&cpu), Arc::clone(&share));
+        let stuck = tokio::spawn(gated(
+            Box::pin(std::future::pending()) as Pin<Box<dyn Future<Output = ()> + Send>>
+        ));
+        tokio::task::yield_now().await;
+        stuck.abort();
+        assert!(stuck.await.is_err());
+        gated(Box::pin(async {}) as Pin<Box<dyn Future<Output = ()> + Send>>).await;
+        assert_eq!(cpu.state.lock().free, 1);
+    }
+
+    #[test]
+    fn only_namespaces_below_their_share_run_inline_beside_spinners() {
+        let cpu = Cpu::new(1);
+        let (heavy, light) = (Share::default(), Share::default());
+        assert!(cpu.may_run_inline(&heavy), "nobody else computes");
+        cpu.contended.store(1, Ordering::Relaxed);
+        cpu.charge(&heavy, Duration::from_secs(1));
+        cpu.floor_ns.store(900_000_000, Ordering::Relaxed);
+        assert!(!cpu.may_run_inline(&heavy));
+        assert!(cpu.may_run_inline(&light));
+    }
+}

@@ -1,0 +1,319 @@
+//! One activation, start to finish.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::cpu::Metered;
+use super::record::{self, Ended, Phase};
+use super::{Permit, Worker};
+use crate::model::{Activation, Digest, Response, Status, Timestamp};
+use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
+use crate::queue::message::{Outcome as Answer, Work};
+use crate::queue::{Delivery, Key};
+use crate::sandbox::{CodeSource, Input, LogLine, Outcome};
+use crate::store::Entities;
+use crate::telemetry::metrics;
+
+/// Deliveries of one piece of work whose runs were lost, after which it is recorded as failed.
+const DELIVERIES_MAX: u32 = 3;
+/// Pause before a record, or the note that a run begins, is offered again to a store that had no room.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+
+/// Where the worker finds code whose artefact is gone.
+struct Code<'a> {
+    entities: &'a dyn Entities,
+    digest: &'a Digest,
+}
+
+#[async_trait]
+impl CodeSource for Code<'_> {
+    async fn code(&self) -> Option<Arc<str>> {
+        self.entities.code(self.digest).await.ok().flatten()
+    }
+}
+
+/// Runs the work, records it, answers, and gives everything back.
+///
+/// Should this future be dropped or panic half-way, the work is still answered and recorded, as our failure.
+pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit, claim: Claim) {
+    let key = Key::of(&delivery.work);
+    let facts = match &claim {
+        Claim::Warm(lease) => Arc::clone(lease.facts()),
+        Claim::Cold(ticket) => Arc::clone(ticket.facts()),
+    };
+    let mut unfinished = Unfinished {
+        worker: &worker,
+        delivery: Some(delivery),
+        facts: &facts,
+    };
+    if let Some(delivery) = &unfinished.delivery {
+        while let Err(error) = delivery.begin(facts.at_most_once).await {
+            tracing::warn!(activation = %delivery.work.id, %error, "a run waits for the store");
+            tokio::time::sleep(STORE_RETRY).await;
+        }
+    }
+    if let Some(delivery) = unfinished.delivery.take() {
+        let (lease, record) = execute(&worker, &delivery.work, &permit, claim, &facts).await;
+        // Back before the answer: whoever calls again at once finds it idle.
+        if let Some(lease) = lease {
+            lease.give_back();
+        }
+        let capped = permit.share.runs.load(Ordering::Acquire) >= worker.runs_max_each();
+        drop(permit);
+        finish(&worker, delivery, Arc::new(record)).await;
+        worker.released(&key, capped);
+    }
+}
+
+/// Puts the record, answers, acks.
+async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
+    let work = &delivery.work;
+    let put = if work.record {
+        worker.store.activations.put(Arc::clone(&record))
+    } else {
+        Ok(())
+    };
+    worker
+        .queue
+        .reply(work.id, Answer::Done(Arc::clone(&record)));
+    if let Err(mut error) = put {
+        while work.durable {
+            tracing::warn!(activation = %work.id, namespace = %work.namespace, %error, "a record waits for the store");
+            tokio::time::sleep(STORE_RETRY).await;
+            match worker.store.activations.put(Arc::clone(&record)) {
+                Ok(()) => break,
+                Err(again) => error = again,
+            }
+        }
+    }
+    delivery.ack();
+}
+
+/// Starts an instance if need be and runs the work in it.
+async fn execute(
+    worker: &Worker,
+    work: &Work,
+    permit: &Permit,
+    claim: Claim,
+    facts: &Arc<Facts>,
+) -> (Option<Lease>, Activation) {
+    let began = Instant::now();
+    let limits = &work.action.limits;
+    let mut ended = Ended {
+        started: Timestamp::now(),
+        took: Duration::ZERO,
+        init: None,
+        cpu: Duration::ZERO,
+        peak_memory_bytes: 0,
+        response: Response::error(Status::InternalError, record::NO_ROOM),
+        timed_out: false,
+        logs: Vec::new(),
+        logs_truncated: false,
+    };
+    let deadline = began + Duration::from_millis(limits.timeout);
+    let lease = match claim {
+        Claim::Warm(lease) => Some(lease),
+        Claim::Cold(ticket) => {
+            let code = Code {
+                entities: &*worker.store.entities,
+                digest: &work.action.exec.code,
+            };
+            let start = Start {
+                code: &code,
+                memory_bytes_max: limits.memory_bytes(),
+                deadline,
+                log_bytes_max: limits.log_bytes(),
+            };
+            let start = Metered {
+                run: Box::pin(ticket.start(start)),
+                cpu: &worker.cpu,
+                share: &permit.share,
+                used: &mut ended.cpu,
+            };
+            let started = start.await;
+            ended.init = Some(began.elapsed());
+            match started {
+                Ok((lease, logs)) => {
+                    ended.logs = logs;
+                    Some(lease)
+                }
+                Err(failure) => {
+                    not_started(work, failure, &mut ended);
+                    None
+                }
+            }
+        }
+    };
+    let lease = match lease {
+        Some(lease) => run_in(worker, work, permit, lease, deadline, &mut ended).await,
+        None => None,
+    };
+    ended.took = began.elapsed();
+    let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
+    metrics::activation(waited, ended.init, ended.took);
+    facts.series.ended(ended.response.status, ended.cpu);
+    let record = record::record(work, facts, ended);
+    (lease, record)
+}
+
+/// One run in `lease`; what it did is written into `ended`. A host failure destroys the instance.
+async fn run_in(
+    worker: &Worker,
+    work: &Work,
+    permit: &Permit,
+    mut lease: Lease,
+    deadline: Instant,
+    ended: &mut Ended,
+) -> Option<Lease> {
+    let input = input(work, deadline);
+    let run = lease.run(input)?;
+    let (cpu, share) = (&*worker.cpu, &*permit.share);
+    match (Metered {
+        run,
+        cpu,
+        share,
+        used: &mut ended.cpu,
+    })
+    .await
+    {
+        Ok(run) => {
+            note_death(work, &run.outcome);
+            ended.response = record::response(&run.outcome, Phase::Run, work);
+            ended.timed_out = run.outcome == Outcome::TimedOut;
+            ended.peak_memory_bytes = run.peak_memory_bytes;
+            ended.logs_truncated = run.logs_truncated;
+            append(&mut ended.logs, run.logs);
+            Some(lease)
+        }
+        Err(error) => {
+            tracing::error!(activation = %work.id, namespace = %work.namespace, %error, "the sandbox failed");
+            None
+        }
+    }
+}
+
+fn append(logs: &mut Vec<LogLine>, more: Vec<LogLine>) {
+    if logs.is_empty() {
+        *logs = more;
+    } else {
+        logs.extend(more);
+    }
+}
+
+fn note_death(work: &Work, outcome: &Outcome) {
+    if let Outcome::Died(cause) = outcome {
+        tracing::debug!(activation = %work.id, namespace = %work.namespace, cause, "the guest died");
+    }
+}
+
+/// What a run is told.
+fn input(work: &Work, deadline: Instant) -> Input {
+    let left = deadline
+        .saturating_duration_since(Instant::now())
+        .as_millis();
+    let left = u64::try_from(left).unwrap_or(u64::MAX);
+    let ends = Timestamp::now().millis().saturating_add(left);
+    let mut env = Vec::with_capacity(4);
+    env.push((Cow::Borrowed("__OW_ACTIVATION_ID"), work.id.to_string()));
+    env.push((
+        Cow::Borrowed("__OW_TRANSACTION_ID"),
+        work.transaction.clone(),
+    ));
+    env.push((Cow::Borrowed("__OW_DEADLINE"), ends.to_string()));
+    if let Some(key) = &work.api_key {
+        env.push((Cow::Borrowed("__OW_API_KEY"), key.clone()));
+    }
+    Input {
+        params: Bytes::copy_from_slice(work.params.get().as_bytes()),
+        env,
+        deadline,
+        log_bytes_max: work.action.limits.log_bytes(),
+        result_bytes_max: work.result_bytes_max,
+    }
+}
+
+/// An instance could not be had: whose fault it is decides the response.
+fn not_started(work: &Work, failure: StartFailure, ended: &mut Ended) {
+    let internal = || Response::error(Status::InternalError, record::NO_ROOM);
+    ended.response = match failure {
+        StartFailure::Guest(run) => {
+            ended.timed_out = run.outcome == Outcome::TimedOut;
+            ended.peak_memory_bytes = run.peak_memory_bytes;
+            ended.logs_truncated = run.logs_truncated;
+            ended.logs = run.logs;
+            note_death(work, &run.outcome);
+            record::response(&run.outcome, Phase::Init, work)
+        }
+        StartFailure::Code(cause) => Response::error(
+            Status::DeveloperError,
+            &format!("The action failed during initialization: {cause}"),
+        ),
+        StartFailure::NoRoom => internal(),
+        StartFailure::Host(error) => {
+            tracing::error!(activation = %work.id, namespace = %work.namespace, error, "no instance could be started");
+            internal()
+        }
+    };
+}
+
+/// Answers for a run that was dropped half-way (a panic, or the runtime going away).
+struct Unfinished<'a> {
+    worker: &'a Arc<Worker>,
+    delivery: Option<Delivery>,
+    facts: &'a Facts,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            let response = Response::error(Status::InternalError, record::NO_ROOM);
+            let record = record::unrun(&delivery.work, self.facts, response);
+            fail(self.worker, delivery, record);
+        }
+    }
+}
+
+/// Records and answers without waiting for anything.
+fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
+    if let Err(error) = worker.store.activations.put(Arc::clone(&record)) {
+        tracing::error!(activation = %record.id, namespace = %record.namespace, %error, "a record is lost");
+    }
+    worker.queue.reply(record.id, Answer::Done(record));
+    delivery.ack();
+}
+
+/// Takes up work that a former process accepted: queues it again, or records why it will not run.
+pub(super) fn recover(worker: &Arc<Worker>, pending: Vec<(Work, u32)>) -> usize {
+    let mut queued = 0;
+    for (mut work, begun) in pending {
+        work.redelivered = begun;
+        let facts = Facts::of(&work.namespace, &work.action);
+        let text = if begun >= DELIVERIES_MAX {
+            Some(
+                "The action was started several times and each time the server stopped before it ended.",
+            )
+        } else if begun > 0 && facts.at_most_once {
+            Some("The server stopped while the action ran; it is annotated to run at most once.")
+        } else {
+            None
+        };
+        match text {
+            None => {
+                queued += 1;
+                worker.queue.restore(work);
+            }
+            Some(text) => {
+                let response = Response::error(Status::InternalError, text);
+                let record = record::unrun(&work, &facts, response);
+                fail(worker, worker.queue.delivery(work), record);
+            }
+        }
+    }
+    queued
+}
