@@ -12,6 +12,7 @@
 //! - idle instances are given up, lowest rank first, as soon as live work wants their memory or their slot;
 //! - an instance serves one version of one action in one namespace, and is dropped when any of them changes.
 
+mod budget;
 mod lane;
 mod lease;
 mod memory;
@@ -26,6 +27,7 @@ use dashmap::DashMap;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+pub(crate) use budget::detect as detect_budget;
 pub(crate) use lane::Facts;
 use lane::{Lane, Place};
 use lease::Counted;
