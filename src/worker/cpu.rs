@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -51,7 +51,7 @@ pub(crate) struct Cpu {
     state: Mutex<State>,
     /// Runtime of whoever was served last; see [`Runtime::lifted`].
     floor_ns: AtomicU64,
-    /// Runs that compute behind the gate or wait to; read without the lock to decide about inline runs.
+    /// Runs that compute behind the gate or want to; read without the lock to decide about inline runs.
     contended: AtomicUsize,
 }
 
@@ -59,30 +59,67 @@ pub(crate) struct Cpu {
 struct State {
     /// Tokens in hand.
     free: usize,
-    waiting: BTreeMap<(Runtime, u64), Waiter>,
-    tickets: u64,
     tokens: usize,
+    waiting: BTreeMap<Turn, Arc<Place>>,
+    tickets: u64,
+}
+
+/// Whose turn it is: least CPU time used, then longest in line.
+type Turn = (Runtime, u64);
+
+/// Where one run stands.
+///
+/// Its waker is what the guest's future is polled with: a guest that yields, or whose wait is over, does not wake its
+/// executor but joins the line; the executor is woken once the run has a token.
+#[derive(Debug)]
+struct Place {
+    cpu: Arc<Cpu>,
+    share: Arc<Share>,
+    /// Only locked by who holds the gate's lock.
+    standing: Mutex<Standing>,
 }
 
 #[derive(Debug)]
-struct Waiter {
-    waker: Waker,
-    granted: Arc<AtomicU64>,
+struct Standing {
+    stage: Stage,
+    executor: Waker,
 }
 
-/// States of a run at the gate, in its `granted` word.
-const OUTSIDE: u64 = 0;
-const WAITING: u64 = 1;
-const GRANTED: u64 = 2;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for something else than CPU, or has ended.
+    Outside,
+    /// In line.
+    Waiting(Turn),
+    /// Has a token and will be polled.
+    Granted,
+    /// Computes; whether it wants to go on at once.
+    Running { woken: bool },
+}
+
+impl State {
+    /// Gives a token to whose turn it is, if one is free; returns the executor to wake.
+    fn dispatch(&mut self, floor_ns: &AtomicU64) -> Option<Waker> {
+        if self.free == 0 {
+            return None;
+        }
+        let ((runtime, _), place) = self.waiting.pop_first()?;
+        self.free -= 1;
+        floor_ns.fetch_max(runtime.0, Ordering::Relaxed);
+        let mut standing = place.standing.lock();
+        standing.stage = Stage::Granted;
+        Some(standing.executor.clone())
+    }
+}
 
 impl Cpu {
     /// A gate with `tokens` tokens: one per guest thread.
     pub(crate) fn new(tokens: usize) -> Arc<Self> {
         let state = State {
             free: tokens,
+            tokens,
             waiting: BTreeMap::new(),
             tickets: 0,
-            tokens,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -114,83 +151,6 @@ impl Cpu {
             .runtime_ns
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, charged);
     }
-
-    /// Takes a token, or a place in the line of those who wait for one.
-    fn enter(&self, share: &Share, place: &Place, waker: &Waker) -> bool {
-        let mut state = self.state.lock();
-        match place.granted.load(Ordering::Acquire) {
-            GRANTED => return true,
-            WAITING => {
-                let key = (
-                    Runtime(place.runtime.load(Ordering::Relaxed)),
-                    place.ticket(),
-                );
-                if let Some(waiter) = state.waiting.get_mut(&key) {
-                    waiter.waker.clone_from(waker);
-                }
-                return false;
-            }
-            _ => {}
-        }
-        self.contended.fetch_add(1, Ordering::Relaxed);
-        let runtime = self.runtime(share);
-        if state.free > 0 {
-            state.free -= 1;
-            self.floor_ns.fetch_max(runtime.0, Ordering::Relaxed);
-            place.granted.store(GRANTED, Ordering::Release);
-            return true;
-        }
-        state.tickets += 1;
-        place.runtime.store(runtime.0, Ordering::Relaxed);
-        place.ticket.store(state.tickets, Ordering::Relaxed);
-        place.granted.store(WAITING, Ordering::Release);
-        let granted = Arc::clone(&place.granted);
-        let key = (runtime, state.tickets);
-        state.waiting.insert(
-            key,
-            Waiter {
-                waker: waker.clone(),
-                granted,
-            },
-        );
-        false
-    }
-
-    /// Gives the token, or the place in the line, back.
-    fn leave(&self, place: &Place) {
-        let woken = {
-            let mut state = self.state.lock();
-            let was = place.granted.swap(OUTSIDE, Ordering::AcqRel);
-            if was != OUTSIDE {
-                self.contended.fetch_sub(1, Ordering::Relaxed);
-            }
-            match was {
-                WAITING => {
-                    let key = (
-                        Runtime(place.runtime.load(Ordering::Relaxed)),
-                        place.ticket(),
-                    );
-                    state.waiting.remove(&key);
-                    None
-                }
-                GRANTED => match state.waiting.pop_first() {
-                    Some(((runtime, _), waiter)) => {
-                        self.floor_ns.fetch_max(runtime.0, Ordering::Relaxed);
-                        waiter.granted.store(GRANTED, Ordering::Release);
-                        Some(waiter.waker)
-                    }
-                    None => {
-                        state.free += 1;
-                        None
-                    }
-                },
-                _ => None,
-            }
-        };
-        if let Some(waker) = woken {
-            waker.wake();
-        }
-    }
 }
 
 impl Drop for Cpu {
@@ -200,36 +160,98 @@ impl Drop for Cpu {
     }
 }
 
-/// Where one run stands at the gate.
-#[derive(Debug, Default)]
-struct Place {
-    granted: Arc<AtomicU64>,
-    runtime: AtomicU64,
-    ticket: AtomicU64,
+impl Place {
+    /// Joins the line, or notes that it wants to as soon as its slice is over.
+    fn want(self: &Arc<Self>) {
+        let woken = {
+            let mut state = self.cpu.state.lock();
+            let mut standing = self.standing.lock();
+            match standing.stage {
+                Stage::Outside => self.join(&mut state, &mut standing),
+                Stage::Running { .. } => standing.stage = Stage::Running { woken: true },
+                Stage::Waiting(_) | Stage::Granted => {}
+            }
+            drop(standing);
+            state.dispatch(&self.cpu.floor_ns)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn join(self: &Arc<Self>, state: &mut State, standing: &mut Standing) {
+        self.cpu.contended.fetch_add(1, Ordering::Relaxed);
+        state.tickets += 1;
+        let turn = (self.cpu.runtime(&self.share), state.tickets);
+        standing.stage = Stage::Waiting(turn);
+        state.waiting.insert(turn, Arc::clone(self));
+    }
+
+    /// Whether it has a token; from here on it computes.
+    fn begin(&self, executor: &Waker) -> bool {
+        let _state = self.cpu.state.lock();
+        let mut standing = self.standing.lock();
+        standing.executor.clone_from(executor);
+        let granted = standing.stage == Stage::Granted;
+        if granted {
+            standing.stage = Stage::Running { woken: false };
+        }
+        granted
+    }
+
+    /// Gives its token, or its turn, back; a run that yielded and has not ended joins the line again.
+    fn end(self: &Arc<Self>, ended: bool) {
+        let woken = {
+            let mut state = self.cpu.state.lock();
+            let mut standing = self.standing.lock();
+            let stage = std::mem::replace(&mut standing.stage, Stage::Outside);
+            match stage {
+                Stage::Outside => return,
+                Stage::Waiting(turn) => drop(state.waiting.remove(&turn)),
+                Stage::Granted | Stage::Running { .. } => state.free += 1,
+            }
+            self.cpu.contended.fetch_sub(1, Ordering::Relaxed);
+            if !ended && stage == (Stage::Running { woken: true }) {
+                self.join(&mut state, &mut standing);
+            }
+            drop(standing);
+            state.dispatch(&self.cpu.floor_ns)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
 }
 
-impl Place {
-    fn ticket(&self) -> u64 {
-        self.ticket.load(Ordering::Relaxed)
+impl Wake for Place {
+    fn wake(self: Arc<Self>) {
+        self.want();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.want();
     }
 }
 
 /// A run behind the gate: polled only with a token, one slice per token.
 pub(crate) struct Gated<F: ?Sized> {
     run: Pin<Box<F>>,
-    cpu: Arc<Cpu>,
-    share: Arc<Share>,
-    place: Place,
+    place: Arc<Place>,
+    begun: bool,
 }
 
 impl<F: Future + ?Sized> Gated<F> {
     /// Puts `run`, which may have been polled before, behind the gate.
     pub(crate) fn new(run: Pin<Box<F>>, cpu: Arc<Cpu>, share: Arc<Share>) -> Self {
-        Self {
-            run,
+        let standing = Standing {
+            stage: Stage::Outside,
+            executor: Waker::noop().clone(),
+        };
+        let place = Arc::new(Place {
             cpu,
             share,
-            place: Place::default(),
+            standing: Mutex::new(standing),
+        });
+        Self {
+            run,
+            place,
+            begun: false,
         }
     }
 }
@@ -239,18 +261,25 @@ impl<F: Future + ?Sized> Future for Gated<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if !this.cpu.enter(&this.share, &this.place, cx.waker()) {
+        let mut granted = this.place.begin(cx.waker());
+        if !this.begun {
+            this.begun = true;
+            this.place.want();
+            granted = this.place.begin(cx.waker());
+        }
+        if !granted {
             return Poll::Pending;
         }
-        let polled = this.run.as_mut().poll(cx);
-        this.cpu.leave(&this.place);
+        let waker = Waker::from(Arc::clone(&this.place));
+        let polled = this.run.as_mut().poll(&mut Context::from_waker(&waker));
+        this.place.end(polled.is_ready());
         polled
     }
 }
 
 impl<F: ?Sized> Drop for Gated<F> {
     fn drop(&mut self) {
-        self.cpu.leave(&self.place);
+        self.place.end(true);
     }
 }
 
@@ -291,7 +320,17 @@ mod tests {
         for _ in 0..slices {
             order.lock().push(name);
             cpu.charge(share, Duration::from_millis(1));
-            tokio::task::yield_now().await;
+            // As a guest yields at an epoch tick: woken at once, not when the runtime is idle.
+            let mut yielded = false;
+            std::future::poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                if std::mem::replace(&mut yielded, true) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
         }
     }
 
