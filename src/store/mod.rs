@@ -11,6 +11,11 @@
 //! - a full or read-only disk is [`Error::Full`] or [`Error::Unavailable`], never a panic and never a torn record;
 //!   writing resumes by itself when there is room.
 
+pub(crate) mod catalog;
+pub(crate) mod embedded;
+#[cfg(test)]
+mod suite;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

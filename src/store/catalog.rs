@@ -1,0 +1,316 @@
+//! Actions, typed and cached in front of [`Entities`].
+//!
+//! A warm call asks [`Catalog::cached_action`] and nothing else. The cache is right because this process is the only
+//! writer and every write goes through here:
+//!
+//! - *A fill never overwrites a newer write.* Each key belongs to a stripe with a counter. A reader notes the counter
+//!   before it reads and fills only if it still stands; a writer raises it after its commit, while it holds the
+//!   entry's shard, and then sets or removes the entry. So a fill either comes first and is replaced, or is refused.
+//! - *Writes of a key reach the cache in the order of their commits*: they hold the stripe's lock from before the
+//!   commit until the cache is right.
+//! - *A write is never left half done by a caller that goes away*: it runs in a task of its own.
+//!
+//! Bounded by entries; what was not asked for since the hand last passed goes first (second chance).
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+
+use super::{
+    Collection, Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result, Revision,
+};
+use crate::model::{Action, Digest, EntityName, Fqn, Namespace};
+
+/// More than there are writers at one time, or readers that miss; a shared stripe costs a wait or a missed fill.
+const STRIPES: usize = 64;
+
+/// What is stored under a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// An action, and what to expect when writing it.
+    Action(Arc<Action>, Revision),
+    /// Another kind of entity.
+    Other(Collection),
+    Nothing,
+}
+
+/// See the module. Shared by reference counting; cheap to ask.
+pub(crate) struct Catalog(Arc<Inner>);
+
+struct Inner {
+    entities: Arc<dyn Entities>,
+    cached: DashMap<Fqn, Cached>,
+    stripes: [Stripe; STRIPES],
+    /// Keys in the order the hand meets them; at most one per cached entry and one per entry removed since.
+    hand: Mutex<VecDeque<Fqn>>,
+    entries_max: usize,
+}
+
+#[derive(Default)]
+struct Stripe {
+    writes: AtomicU64,
+    /// Held from before a commit until the cache shows it.
+    writing: tokio::sync::Mutex<()>,
+}
+
+struct Cached {
+    action: Arc<Action>,
+    revision: Revision,
+    /// Asked for since the hand last passed.
+    is_used: AtomicBool,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog")
+            .field("cached", &self.0.cached.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// A catalog that keeps at most `entries_max` actions in memory.
+    pub(crate) fn new(entities: Arc<dyn Entities>, entries_max: usize) -> Self {
+        Self(Arc::new(Inner {
+            entities,
+            cached: DashMap::new(),
+            stripes: std::array::from_fn(|_| Stripe::default()),
+            hand: Mutex::default(),
+            entries_max: entries_max.max(1),
+        }))
+    }
+
+    /// The action, when it is in memory; never waits.
+    pub(crate) fn cached_action(&self, fqn: &Fqn) -> Option<Arc<Action>> {
+        self.0.cached(fqn).map(|(action, _)| action)
+    }
+
+    /// What is stored under `fqn`, from memory when it can be.
+    pub(crate) async fn action(&self, fqn: &Fqn) -> Result<Found> {
+        if let Some((action, revision)) = self.0.cached(fqn) {
+            return Ok(Found::Action(action, revision));
+        }
+        let writes_seen = self.0.stripe(fqn).writes.load(Ordering::Acquire);
+        let Some((document, revision)) = self.0.entities.get(&key_of(fqn)).await? else {
+            return Ok(Found::Nothing);
+        };
+        if document.collection != Collection::Actions {
+            return Ok(Found::Other(document.collection));
+        }
+        let action = Arc::new(parse(&document)?);
+        self.0.fill(fqn, &action, revision, writes_seen);
+        Ok(Found::Action(action, revision))
+    }
+
+    /// Writes the action and, when given, its code; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when what is stored is not what was expected; nothing changes then.
+    pub(crate) async fn put_action(
+        &self,
+        action: Action,
+        code: Option<Arc<str>>,
+        expect: Expect,
+    ) -> Result<Arc<Action>> {
+        let inner = Arc::clone(&self.0);
+        finish(tokio::spawn(async move {
+            let body = serde_json::to_string(&action)
+                .map_err(|error| Error::Unavailable(format!("an action has no JSON: {error}")))?;
+            let document = Document {
+                key: key_of(&action.fqn),
+                collection: Collection::Actions,
+                updated: action.updated,
+                code: Some(action.exec.code),
+                body: body.into(),
+            };
+            let action = Arc::new(action);
+            let _writing = inner.stripe(&action.fqn).writing.lock().await;
+            let result = inner.entities.put(document, code, expect).await;
+            inner.written(
+                &action.fqn,
+                result.as_ref().ok().map(|revision| (&action, *revision)),
+            );
+            result.map(|_| action)
+        }))
+        .await
+    }
+
+    /// Removes the action, and its code when nobody else needs it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not at `expect`.
+    pub(crate) async fn delete_action(&self, fqn: &Fqn, expect: Revision) -> Result<()> {
+        let (inner, fqn) = (Arc::clone(&self.0), fqn.clone());
+        finish(tokio::spawn(async move {
+            let _writing = inner.stripe(&fqn).writing.lock().await;
+            let result = inner.entities.delete(&key_of(&fqn), expect).await;
+            inner.written(&fqn, None);
+            result
+        }))
+        .await
+    }
+
+    /// Newest first; of all packages and none, or of one.
+    pub(crate) async fn actions(
+        &self,
+        namespace: &Namespace,
+        package: Option<&EntityName>,
+        page: Page,
+    ) -> Result<Vec<Arc<Action>>> {
+        let filter = filter(package);
+        let documents = self.0.entities.list(namespace, &filter, page).await?;
+        documents
+            .iter()
+            .map(|document| Ok(Arc::new(parse(document)?)))
+            .collect()
+    }
+
+    /// How many [`Catalog::actions`] would list.
+    pub(crate) async fn count_actions(
+        &self,
+        namespace: &Namespace,
+        package: Option<&EntityName>,
+    ) -> Result<usize> {
+        self.0.entities.count(namespace, &filter(package)).await
+    }
+
+    /// The code string exactly as it was uploaded.
+    pub(crate) async fn code(&self, digest: &Digest) -> Result<Option<Arc<str>>> {
+        self.0.entities.code(digest).await
+    }
+
+    /// Forgets what it keeps of a namespace that was deleted.
+    pub(crate) fn forget_namespace(&self, namespace: &Namespace) {
+        // First the counters: whoever read before the delete and fills after this finds them raised.
+        for stripe in &self.0.stripes {
+            stripe.writes.fetch_add(1, Ordering::AcqRel);
+        }
+        self.0.cached.retain(|fqn, _| fqn.namespace != *namespace);
+    }
+}
+
+impl Inner {
+    fn stripe(&self, fqn: &Fqn) -> &Stripe {
+        let hash = self.cached.hasher().hash_one(fqn);
+        // The map takes its shards from the upper bits.
+        let index = usize::try_from(hash & 0xffff).unwrap_or_default() % STRIPES;
+        &self.stripes[index]
+    }
+
+    fn cached(&self, fqn: &Fqn) -> Option<(Arc<Action>, Revision)> {
+        let cached = self.cached.get(fqn)?;
+        if !cached.is_used.load(Ordering::Relaxed) {
+            cached.is_used.store(true, Ordering::Relaxed);
+        }
+        Some((Arc::clone(&cached.action), cached.revision))
+    }
+
+    /// Keeps what was read, unless it was written since.
+    fn fill(&self, fqn: &Fqn, action: &Arc<Action>, revision: Revision, writes_seen: u64) {
+        {
+            let entry = self.cached.entry(fqn.clone());
+            if self.stripe(fqn).writes.load(Ordering::Acquire) != writes_seen {
+                return;
+            }
+            match entry {
+                Entry::Occupied(_) => return,
+                Entry::Vacant(vacant) => drop(vacant.insert(Cached::new(action, revision))),
+            }
+        }
+        self.admit(fqn);
+    }
+
+    /// Shows a write that may have been committed: sets what is stored now, or drops what is not known for sure.
+    fn written(&self, fqn: &Fqn, stored: Option<(&Arc<Action>, Revision)>) {
+        let entry = self.cached.entry(fqn.clone());
+        self.stripe(fqn).writes.fetch_add(1, Ordering::AcqRel);
+        let is_new = match (entry, stored) {
+            (Entry::Occupied(mut occupied), Some((action, revision))) => {
+                occupied.insert(Cached::new(action, revision));
+                false
+            }
+            (Entry::Vacant(vacant), Some((action, revision))) => {
+                drop(vacant.insert(Cached::new(action, revision)));
+                true
+            }
+            (Entry::Occupied(occupied), None) => {
+                occupied.remove();
+                false
+            }
+            (Entry::Vacant(_), None) => false,
+        };
+        if is_new {
+            self.admit(fqn);
+        }
+    }
+
+    /// Gives a new entry its place before the hand, and makes room for it.
+    fn admit(&self, fqn: &Fqn) {
+        let mut hand = self.hand.lock();
+        hand.push_back(fqn.clone());
+        while hand.len() > self.entries_max {
+            let Some(oldest) = hand.pop_front() else {
+                return;
+            };
+            let gone = self
+                .cached
+                .remove_if(&oldest, |_, cached| !cached.is_used.load(Ordering::Relaxed));
+            if gone.is_some() {
+                continue;
+            }
+            // Used: it gets another round. Removed meanwhile: its place is free.
+            if let Some(cached) = self.cached.get(&oldest) {
+                cached.is_used.store(false, Ordering::Relaxed);
+                drop(cached);
+                hand.push_back(oldest);
+            }
+        }
+    }
+}
+
+impl Cached {
+    fn new(action: &Arc<Action>, revision: Revision) -> Self {
+        Self {
+            action: Arc::clone(action),
+            revision,
+            is_used: AtomicBool::new(false),
+        }
+    }
+}
+
+/// The outcome of a write that goes on when its caller does not.
+async fn finish<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    match task.await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Unavailable(format!("a write was lost: {error}"))),
+    }
+}
+
+fn key_of(fqn: &Fqn) -> EntityKey {
+    EntityKey {
+        namespace: fqn.namespace.clone(),
+        package: fqn.package.clone(),
+        name: fqn.name.clone(),
+    }
+}
+
+fn filter(package: Option<&EntityName>) -> EntityFilter {
+    EntityFilter {
+        collection: Collection::Actions,
+        package: package.cloned(),
+    }
+}
+
+fn parse(document: &Document) -> Result<Action> {
+    serde_json::from_str(&document.body)
+        .map_err(|error| Error::Corrupt(format!("action {}: {error}", document.key.name)))
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;
