@@ -1,6 +1,8 @@
 //! Wisp.
 
+pub mod config;
 pub mod model;
+pub mod telemetry;
 
 mod invoke;
 mod pool;
@@ -8,5 +10,4 @@ mod queue;
 mod sandbox;
 mod scheduler;
 mod store;
-mod telemetry;
 mod worker;
