@@ -1,5 +1,7 @@
 //! Wisp.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod model;
 pub mod telemetry;

@@ -1,0 +1,219 @@
+//! The command line: the whole tree of commands on this page, one file per noun for what they do.
+//!
+//! `wisp serve` runs a server; everything else is a client of one, over HTTP, with the flags and the habits of `wsk`
+//! where they overlap. `client` is the only one that speaks HTTP, `output` the only one that prints, `props` the only
+//! one that knows `~/.wskprops`.
+//!
+//! Exit codes: 0 for success; 1 when something here failed; 2 for a wrong command line; 3 when the server cannot be
+//! reached; else the HTTP status minus 256 as a byte, as `wsk` has it (404 is 148); 202 when a blocking invocation goes on.
+
+mod action;
+mod activation;
+mod admin;
+mod client;
+mod code;
+mod examples;
+mod failure;
+mod namespace;
+mod output;
+mod poll;
+mod property;
+mod props;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+
+pub use props::{GUEST_KEY, SYSTEM_KEY};
+
+use crate::config::{self, Environment};
+use failure::Result;
+use output::Output;
+
+/// What the sandbox calls this program with to have one module compiled, in a process of its own.
+const COMPILE_CHILD: &str = "__compile";
+
+/// Runs the program: reads its arguments, does what they say, answers with its exit code.
+pub fn main() -> ExitCode {
+    let arguments = config::arguments();
+    if arguments.get(1).is_some_and(|first| first == COMPILE_CHILD) {
+        return crate::app::compile_child();
+    }
+    let environment = Environment::read();
+    let output = Output::terminal(environment.colour());
+    ExitCode::from(run(arguments, &environment, output))
+}
+
+/// Wisp runs functions in WebAssembly sandboxes and speaks the Apache OpenWhisk API.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wisp",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "\
+Start here:
+  wisp serve --examples                  a server on 127.0.0.1:3233 with every example deployed
+  wisp action create hello hello.wasm    upload a function
+  wisp action invoke hello -r -p name Ada
+  wisp activation logs --last            what it wrote
+
+Without any configuration the client talks to 127.0.0.1:3233 with the guest key.
+It reads ~/.wskprops (or WSK_CONFIG_FILE), so what is set up for wsk works here.")]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every client command understands.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Connection and output")]
+struct Globals {
+    /// Key to use, `uuid:key`
+    #[arg(short = 'u', long, global = true, value_name = "KEY")]
+    auth: Option<String>,
+    /// Server to talk to, as `http://127.0.0.1:3233` or `functions.example.com` (https)
+    #[arg(long, global = true, value_name = "HOST")]
+    apihost: Option<String>,
+    /// Version of the API
+    #[arg(long, global = true, value_name = "VERSION")]
+    apiversion: Option<String>,
+    /// Do not verify the server's certificate
+    #[arg(short, long, global = true)]
+    insecure: bool,
+    /// Say what is done
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Show requests and answers too
+    #[arg(short, long, global = true)]
+    debug: bool,
+    /// Print JSON only, for machines
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a server
+    Serve(serve::Serve),
+    /// Work with actions: upload, look, invoke
+    #[command(subcommand)]
+    Action(Box<action::Action>),
+    /// See what invocations did: records, logs, results
+    #[command(subcommand)]
+    Activation(activation::Activation),
+    /// Work with namespaces
+    #[command(subcommand)]
+    Namespace(namespace::Namespace),
+    /// Say once which server and key to use
+    #[command(subcommand)]
+    Property(property::Property),
+    /// Manage the namespaces of a server; needs its system key
+    Admin(admin::Admin),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  wisp completion bash > ~/.local/share/bash-completion/completions/wisp"
+    )]
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a command is done with.
+#[derive(Debug, Clone, Copy)]
+struct Session<'a> {
+    globals: &'a Globals,
+    environment: &'a Environment,
+    output: &'a Output,
+}
+
+/// Parses and runs; the exit code.
+fn run(arguments: Vec<OsString>, environment: &Environment, mut output: Output) -> u8 {
+    let cli = match Cli::try_parse_from(property::adapt(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => return output.command_line(&error),
+    };
+    output.json = cli.globals.json;
+    let session = Session {
+        globals: &cli.globals,
+        environment,
+        output: &output,
+    };
+    match dispatch(&cli.command, session) {
+        Ok(code) => code,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
+    match command {
+        Command::Serve(serve) => return serve.run(session),
+        Command::Action(action) => return action.run(session),
+        Command::Activation(activation) => activation.run(session)?,
+        Command::Namespace(namespace) => namespace.run(session)?,
+        Command::Property(property) => property.run(session)?,
+        Command::Admin(admin) => admin.run(session)?,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "wisp", &mut script);
+            session.output.raw(&script);
+        }
+    }
+    Ok(0)
+}
+
+/// `-p KEY VALUE` and `-P FILE`, of everything that takes parameters.
+#[derive(Debug, Clone, Default, Args)]
+struct Parameters {
+    /// A parameter; the value is JSON when it reads as JSON, else text. May be repeated
+    #[arg(short = 'p', long = "param", num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append)]
+    #[arg(allow_hyphen_values = true)]
+    param: Vec<String>,
+    /// A file with a JSON object of parameters; -p goes over it
+    #[arg(short = 'P', long = "param-file", value_name = "FILE")]
+    param_file: Vec<std::path::PathBuf>,
+}
+
+/// `-a KEY VALUE` and `-A FILE`.
+#[derive(Debug, Clone, Default, Args)]
+struct Annotations {
+    /// An annotation; the value is JSON when it reads as JSON, else text. May be repeated
+    #[arg(short = 'a', long = "annotation", num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append)]
+    #[arg(allow_hyphen_values = true)]
+    annotation: Vec<String>,
+    /// A file with a JSON object of annotations; -a goes over it
+    #[arg(short = 'A', long = "annotation-file", value_name = "FILE")]
+    annotation_file: Vec<std::path::PathBuf>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Args)]
+struct Page {
+    /// How many at most; 0 for as many as the server gives at once (200)
+    #[arg(short, long, default_value_t = 30)]
+    limit: u32,
+    /// How many to leave out, newest first
+    #[arg(short, long, default_value_t = 0)]
+    skip: u32,
+}
+
+impl Page {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("limit", self.limit.to_string()),
+            ("skip", self.skip.to_string()),
+        ]
+    }
+}

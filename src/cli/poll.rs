@@ -1,0 +1,225 @@
+//! `wisp activation poll`: activations with their logs, each once, as they come.
+//!
+//! The server lists by start, and a record is there from its end on: one that ran long turns up behind others that began
+//! later. So the list is asked for again from a while before the newest seen, and what was printed is remembered.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Session;
+use super::activation::polled;
+use super::client::Client;
+use super::failure::{Failure, Result};
+use crate::model::Timestamp;
+
+/// Between two looks, as `wsk` has it.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How much longer than its neighbours an activation may run and still be printed: the largest action timeout.
+const LATE_MS_MAX: u64 = 300_000;
+
+/// What the server gives at once for `limit=0`.
+const PAGE: usize = 200;
+
+/// Pages read in one look, at most; more than this in two seconds is no longer for reading.
+const PAGES_MAX: usize = 25;
+
+/// What to poll for.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wisp activation poll\n  wisp activation poll hello -e 60 --since-minutes 5"
+)]
+pub(super) struct Poll {
+    /// Only activations of this action
+    name: Option<String>,
+    /// Stop after that many seconds
+    #[arg(short, long, value_name = "SECONDS")]
+    exit: Option<u64>,
+    /// Begin that many seconds ago
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    since_seconds: u64,
+    /// Begin that many minutes ago
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    since_minutes: u64,
+    /// Begin that many hours ago
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    since_hours: u64,
+    /// Begin that many days ago
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    since_days: u64,
+}
+
+impl Poll {
+    pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
+        let client = Client::new(session)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| Failure::general(format!("cannot wait: {error}")))?;
+        runtime.block_on(self.watch(session, &client))
+    }
+
+    async fn watch(&self, session: Session<'_>, client: &Client<'_>) -> Result<()> {
+        let output = session.output;
+        output.line("Enter Ctrl-c to exit.");
+        let mut seen = self.begin(client)?;
+        output.line("Polling for activation logs");
+        let end = self.exit.filter(|seconds| *seconds > 0);
+        let end = end.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        loop {
+            match self.look(client, &mut seen) {
+                Ok(records) => records.iter().for_each(|record| print(session, record)),
+                // A server that restarts is no reason to stop watching.
+                Err(failure) => output.failure(&failure),
+            }
+            let now = Instant::now();
+            let next = end.map_or(now + EVERY, |end| end.min(now + EVERY));
+            if end.is_some_and(|end| now >= end) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                _ = tokio::signal::ctrl_c() => {
+                    output.line("Poll terminated");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// From when on: as long ago as asked, or after the latest activation there is.
+    fn begin(&self, client: &Client<'_>) -> Result<Seen> {
+        let hours = self
+            .since_hours
+            .saturating_add(self.since_days.saturating_mul(24));
+        let minutes = self.since_minutes.saturating_add(hours.saturating_mul(60));
+        let seconds = self
+            .since_seconds
+            .saturating_add(minutes.saturating_mul(60));
+        if seconds > 0 {
+            let back = seconds.saturating_mul(1000);
+            return Ok(Seen::from(Timestamp::now().millis().saturating_sub(back)));
+        }
+        let query = [
+            ("limit", "1".to_owned()),
+            ("skip", "0".to_owned()),
+            ("docs", "true".to_owned()),
+        ];
+        let latest = client.list(&client.path("_", "activations"), &query)?;
+        let start = latest.first().and_then(|record| record["start"].as_u64());
+        let mut seen = Seen::from(start.unwrap_or(0));
+        drop(seen.fresh(latest));
+        Ok(seen)
+    }
+
+    /// What is new, oldest first.
+    fn look(&self, client: &Client<'_>, seen: &mut Seen) -> Result<Vec<Value>> {
+        let path = client.path("_", "activations");
+        let since = seen.since();
+        let mut new = Vec::new();
+        for page in 0..PAGES_MAX {
+            let mut query = vec![
+                ("docs", "true".to_owned()),
+                ("limit", "0".to_owned()),
+                ("skip", (page * PAGE).to_string()),
+                ("since", since.to_string()),
+            ];
+            query.extend(self.name.clone().map(|name| ("name", name)));
+            let records = client.list(&path, &query)?;
+            let last = records.len() < PAGE;
+            let fresh = seen.fresh(records);
+            let nothing = fresh.is_empty();
+            new.extend(fresh);
+            if last || nothing {
+                break;
+            }
+        }
+        new.sort_by_key(|record| record["start"].as_u64());
+        Ok(new)
+    }
+}
+
+fn print(session: Session<'_>, record: &Value) {
+    if session.output.json {
+        return session.output.row(record);
+    }
+    let (head, logs) = polled(record);
+    session.output.line(&head);
+    session.output.value(&logs);
+}
+
+/// What was printed, and from when on to ask.
+#[derive(Debug)]
+struct Seen {
+    /// Where polling began.
+    begin: u64,
+    /// Start of the newest.
+    newest: u64,
+    /// Id and start of those that the next answer may hold again.
+    ids: HashMap<String, u64>,
+}
+
+impl From<u64> for Seen {
+    fn from(begin: u64) -> Self {
+        Self {
+            begin,
+            newest: begin,
+            ids: HashMap::new(),
+        }
+    }
+}
+
+impl Seen {
+    fn since(&self) -> u64 {
+        self.begin.max(self.newest.saturating_sub(LATE_MS_MAX))
+    }
+
+    /// Those of `records` that were not seen before; they are now.
+    fn fresh(&mut self, records: Vec<Value>) -> Vec<Value> {
+        let mut fresh = Vec::new();
+        for record in records {
+            let start = record["start"].as_u64().unwrap_or_default();
+            let id = record["activationId"].as_str().unwrap_or_default();
+            if self.ids.insert(id.to_owned(), start).is_none() {
+                self.newest = self.newest.max(start);
+                fresh.push(record);
+            }
+        }
+        let since = self.since();
+        self.ids.retain(|_, start| *start >= since);
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(id: &str, start: u64) -> Value {
+        json!({"activationId": id, "start": start})
+    }
+
+    #[test]
+    fn each_activation_is_fresh_once_even_when_it_comes_late() {
+        let mut seen = Seen::from(1_000);
+        assert_eq!(seen.fresh(vec![record("a", 2_000)]).len(), 1);
+        let late = seen.fresh(vec![record("a", 2_000), record("b", 1_500)]);
+        assert_eq!(late, [record("b", 1_500)]);
+        assert_eq!(seen.since(), 1_000);
+    }
+
+    #[test]
+    fn what_is_too_old_to_come_again_is_forgotten() {
+        let mut seen = Seen::from(0);
+        seen.fresh(vec![record("a", 1)]);
+        seen.fresh(vec![record("b", LATE_MS_MAX + 10)]);
+        assert_eq!(seen.since(), 10);
+        assert_eq!(seen.ids.len(), 1);
+    }
+}

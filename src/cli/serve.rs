@@ -1,0 +1,379 @@
+//! `wisp serve`: runs a server in this process, says what it is, and takes it down in order.
+//!
+//! The first SIGTERM or ctrl-c drains: nothing new is accepted, what runs is finished, and the exit code is 0. The second
+//! ends at once; what was accepted is on disk and runs at the next start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Session;
+use super::client::Client;
+use super::examples::{self, Example};
+use super::failure::{Failure, Result};
+use super::props::{HOST, Target};
+use crate::app::App;
+use crate::config::{Config, Setting};
+use crate::telemetry;
+
+/// The exit code of a server that was told twice to stop.
+const STOPPED_TWICE: u8 = 130;
+
+/// How many lines to paste are printed for each client.
+const SHOWN: usize = 2;
+
+/// `wisp serve …`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wisp serve --examples                        try it: 127.0.0.1:3233, data in ./wisp-data
+  wisp serve --listen 127.0.0.1:0 --data /tmp/w   any free port, throwaway data
+  wisp serve --config /etc/wisp.toml --log-format json
+  wisp serve --print-config > wisp.toml        every knob with what it is now
+
+Environment variables go over the file, as WISP_SERVER_LISTEN; flags go over both.")]
+pub(super) struct Serve {
+    /// Address and port to listen on [default: 127.0.0.1:3233]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Folder for everything that is kept [default: ./wisp-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Deploy every example, and say how to invoke them
+    #[arg(long)]
+    examples: bool,
+    /// How log lines look [default: human]
+    #[arg(long, value_name = "FORMAT", value_parser = ["human", "json"])]
+    log_format: Option<String>,
+    /// Print the configuration that would be used, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Serve {
+    pub(super) fn run(&self, session: Session<'_>) -> Result<u8> {
+        let config = Config::load(self.config.as_deref(), session.environment, self.settings());
+        let config = config.map_err(|refused| {
+            let failure = Failure::usage(refused.to_string());
+            match refused.reason.contains("socket address") {
+                true => failure.advise("Write ADDRESS:PORT, as 127.0.0.1:3233 or [::1]:3233."),
+                false => failure,
+            }
+        })?;
+        if self.print_config {
+            session.output.raw(config.to_toml().as_bytes());
+            return Ok(0);
+        }
+        telemetry::init(&config.log, session.environment.colour()).map_err(Failure::usage)?;
+        for stranger in session.environment.strangers() {
+            tracing::warn!(
+                variable = stranger,
+                "a variable looks like a setting, but no section is called so"
+            );
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let runtime =
+            runtime.map_err(|error| Failure::general(format!("cannot start threads: {error}")))?;
+        let ended = runtime.block_on(self.serve(session, config));
+        // What still runs after a second signal is left behind.
+        runtime.shutdown_background();
+        ended
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let flags = [
+            ("--listen", "server", "listen", &self.listen),
+            ("--data", "server", "data", &self.data),
+            ("--log-format", "log", "format", &self.log_format),
+        ];
+        let given = flags.into_iter().filter_map(|(flag, section, key, value)| {
+            Some(Setting::flag(flag, section, key, value.clone()?))
+        });
+        given.collect()
+    }
+
+    async fn serve(&self, session: Session<'_>, config: Config) -> Result<u8> {
+        let mut signals = Signals::new()?;
+        let data = config.server.data.display().to_string();
+        let app = tokio::select! {
+            started = App::start(config) => started.map_err(|error| explained(&error))?,
+            name = signals.next() => {
+                session.output.note(&format!("{name}: stopped before it was ready"));
+                return Ok(0);
+            }
+        };
+        let place = Place::of(&app);
+        place.banner(session, &app, &data);
+        if self.examples {
+            place.deploy(session, &mut signals).await;
+        }
+        session.output.line(&format!(
+            "\n  {}\n",
+            session.output.dim("Ready. Ctrl-c stops it.")
+        ));
+        let name = signals.next().await;
+        drain(session, app, signals, name).await
+    }
+}
+
+/// Takes the server down in order, unless told again.
+async fn drain(session: Session<'_>, app: App, mut signals: Signals, name: &str) -> Result<u8> {
+    let waits = match app.in_flight() {
+        0 => "nothing is running".to_owned(),
+        1 => "waiting for 1 activation".to_owned(),
+        count => format!("waiting for {count} activations"),
+    };
+    session.output.note(&format!(
+        "{name}: accepting nothing more, {waits}; once more ends at once"
+    ));
+    tokio::select! {
+        drained = app.drain() => {
+            drained.map_err(|error| explained(&error))?;
+            session.output.note("stopped");
+            Ok(0)
+        }
+        name = signals.next() => {
+            session.output.note(&format!("{name}: stopped at once; what was accepted runs at the next start"));
+            Ok(STOPPED_TWICE)
+        }
+    }
+}
+
+/// What ends a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// One that was noticed and not yet acted upon.
+    noticed: Option<&'static str>,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::general(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            noticed: None,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        if let Some(noticed) = self.noticed.take() {
+            return noticed;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "interrupted",
+        }
+    }
+
+    /// Whether one came already; it stays for [`Signals::next`].
+    async fn came(&mut self) -> bool {
+        self.noticed = tokio::select! {
+            biased;
+            name = self.next() => Some(name),
+            () = std::future::ready(()) => None,
+        };
+        self.noticed.is_some()
+    }
+}
+
+/// Where the server is, as its clients see it.
+struct Place {
+    url: String,
+    key: Option<String>,
+}
+
+impl Place {
+    fn of(app: &App) -> Self {
+        Self {
+            url: url(app.address()),
+            key: app.guest_key(),
+        }
+    }
+
+    fn banner(&self, session: Session<'_>, app: &App, data: &str) {
+        let output = session.output;
+        if output.json {
+            return output.row(&json!({
+                "url": self.url, "listen": app.address(), "data": data,
+                "guestKey": self.key, "summary": app.summary(),
+            }));
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        let (name, url) = (
+            output.bold(&format!("Wisp {version}")),
+            output.bold(&self.url),
+        );
+        output.line(&format!("\n  {name}  {url}\n"));
+        let mut facts = vec![("data", data.to_owned())];
+        facts.extend(self.key.clone().map(|key| ("guest key", key)));
+        if app.address().ip().is_unspecified() {
+            facts.push((
+                "listening",
+                format!("on every address, port {}", app.address().port()),
+            ));
+        }
+        for (title, fact) in facts {
+            output.line(&format!("  {}  {fact}", output.dim(&format!("{title:<9}"))));
+        }
+        for fact in app.summary() {
+            output.line(&format!("  {}  {fact}", output.dim(&" ".repeat(9))));
+        }
+    }
+
+    /// Every example, one line each; what cannot be deployed is no reason to stop.
+    async fn deploy(&self, session: Session<'_>, signals: &mut Signals) {
+        let output = session.output;
+        let Some(key) = &self.key else {
+            return output.note(
+                "the guest key is not the configured one any more: no examples are deployed",
+            );
+        };
+        let Some(folder) = examples::folder() else {
+            return output.note("there is no folder `examples` here: nothing is deployed");
+        };
+        let found = match examples::all(&folder) {
+            Ok(found) => found,
+            Err(failure) => return output.failure(&failure),
+        };
+        let client = Client::to(self.target(key), session);
+        let width = found
+            .iter()
+            .map(|example| example.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        output.line(&format!("\n  {}", output.bold("Examples")));
+        let mut deployed = Vec::new();
+        for example in &found {
+            let done = tokio::task::block_in_place(|| example.deploy(&client));
+            match done {
+                Ok(()) => {
+                    output.line(&format!(
+                        "    {} {:width$}  {}",
+                        output.green("✓"),
+                        example.name,
+                        example.description
+                    ));
+                    deployed.push(example);
+                }
+                Err(failure) => output
+                    .failure(&failure.while_trying(&format!("Unable to deploy {}", example.name))),
+            }
+            if signals.came().await {
+                return;
+            }
+        }
+        self.paste(session, key, &deployed);
+    }
+
+    fn target(&self, key: &str) -> Target {
+        Target {
+            base: self.url.clone(),
+            auth: key.to_owned(),
+            namespace: "_".to_owned(),
+            version: "v1".to_owned(),
+            assumed: Vec::new(),
+        }
+    }
+
+    /// Lines for a shell. Examples with parameters first: they show more.
+    fn paste(&self, session: Session<'_>, key: &str, deployed: &[&Example]) {
+        let output = session.output;
+        let mut worth: Vec<&&Example> = deployed.iter().collect();
+        worth.sort_by_key(|example| example.params.is_empty());
+        let Some(first) = worth.first() else {
+            return;
+        };
+        let command = session.environment.own_command();
+        let mut host = match self.url == HOST {
+            true => String::new(),
+            false => format!(" --apihost {}", self.url),
+        };
+        if key != super::GUEST_KEY {
+            host.extend([" -u ", key]);
+        }
+        output.line(&format!("\n  {}\n", output.bold("Paste one of these")));
+        output.line(&format!("  {}", first.curl(&self.url, key)));
+        for example in worth.iter().take(SHOWN) {
+            output.line(&format!("  {}", example.invoke(&command, &host)));
+        }
+    }
+}
+
+/// The URL by which a client on this machine reaches `address`.
+fn url(address: SocketAddr) -> String {
+    match (address.ip().is_unspecified(), address) {
+        (true, SocketAddr::V4(_)) => format!("http://127.0.0.1:{}", address.port()),
+        (true, SocketAddr::V6(_)) => format!("http://[::1]:{}", address.port()),
+        (false, address) => format!("http://{address}"),
+    }
+}
+
+/// An error of the server, in one sentence, with what to do about the usual ones.
+fn explained(error: &anyhow::Error) -> Failure {
+    let failure = Failure::general(format!("{error:#}"));
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let advice = match io.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::AddrInUse) => {
+            "Another program listens there. Stop it, or choose another port with --listen 127.0.0.1:0 (any free one)."
+        }
+        Some(std::io::ErrorKind::AddrNotAvailable) => {
+            "This machine has no such address; see --listen."
+        }
+        Some(std::io::ErrorKind::PermissionDenied) => {
+            "This user may not do that. Choose a folder with --data and a port above 1023 with --listen."
+        }
+        Some(std::io::ErrorKind::ReadOnlyFilesystem) => {
+            "Choose a folder that can be written with --data."
+        }
+        Some(std::io::ErrorKind::StorageFull) => {
+            "There is no room on that disk. Make some, or choose another folder with --data."
+        }
+        _ => return failure,
+    };
+    failure.advise(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_an_address_that_can_be_dialled() {
+        let table = [
+            ("127.0.0.1:3233", "http://127.0.0.1:3233"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://[::1]:80"),
+        ];
+        for (address, expected) in table {
+            assert_eq!(url(address.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn a_busy_port_is_explained() {
+        let io = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let failure = explained(&anyhow::Error::from(io).context("cannot listen on 127.0.0.1:1"));
+        assert!(
+            failure
+                .message
+                .starts_with("cannot listen on 127.0.0.1:1: "),
+            "{failure:?}"
+        );
+        assert!(failure.advice.unwrap().contains("--listen"));
+    }
+}
