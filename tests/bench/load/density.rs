@@ -1,0 +1,205 @@
+//! Density: what actions and idle instances cost in memory, and whether warm calls notice them.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tokio::time::{Duration, sleep};
+
+use crate::api::{Action, Tenant, metric};
+use crate::args::Args;
+use crate::client::{Call, Connection};
+use crate::drive::{self, Sample, connect};
+use crate::guests;
+use crate::machine::max_map_count;
+use crate::report::{Progress, Row};
+use crate::server::Server;
+use crate::throughput::{quantile_data, quantiles};
+
+const MIB: f64 = 1024.0 * 1024.0;
+const PARAMS: &str = r#"{"name":"stranger"}"#;
+/// Idle instances stay, and as many guests may sleep at once as one round starts.
+const CONFIG: &str = "\
+[pool]
+keep_alive_ms = 3600000
+";
+/// How much slower a warm call may be before it counts as changed: what two runs of one server differ by.
+const NOISE: f64 = 1.15;
+
+pub(crate) async fn density(args: &Args) -> Result<Vec<Row>> {
+    let mut rows = actions(args).await?;
+    rows.extend(instances(args).await?);
+    Ok(rows)
+}
+
+/// Registered actions of distinct programs, each called once.
+async fn actions(args: &Args) -> Result<Vec<Row>> {
+    let count = args.count(10_000, 500);
+    let server = Server::start("").await?;
+    let tenant = Tenant::new(&server, "bench", 100_000).await?;
+    let empty = server.resident_bytes()?;
+    let module = guests::assemble(guests::ECHO)?;
+    let (mut puts, mut calls) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let (name, code) = (
+            format!("small-{index}"),
+            guests::base64(&guests::distinct(&module, index)?),
+        );
+        puts.push(tenant.put(&Action {
+            name: &name,
+            code: &code,
+            timeout_ms: 60_000,
+        })?);
+        calls.push(tenant.invoke(&name, PARAMS)?);
+    }
+    drive::each(server.addr, puts, 8, "actions made").await?;
+    drive::each(server.addr, calls, 8, "actions called once").await?;
+    let warm = server.resident_bytes()?;
+    sleep(Duration::from_secs(5)).await;
+    let idle = server.resident_bytes()?;
+    let most = mib(warm.max(idle));
+    let figure = format!(
+        "{most:.0} MiB resident for {count} actions, {:.0} MiB before",
+        mib(empty)
+    );
+    let data = json!({
+        "actions": count, "emptyBytes": empty, "afterCallsBytes": warm, "idleBytes": idle, "maps": server.map_count()?,
+    });
+    Ok(vec![Row::judged(
+        "density, registered actions",
+        figure,
+        "< 1 GiB",
+        most < 1024.0,
+        data,
+    )])
+}
+
+/// Idle warm instances: 100 of each action, made by as many calls that sleep at the same time.
+async fn instances(args: &Args) -> Result<Vec<Row>> {
+    let shape = Shape {
+        namespaces: args.count(100, 10),
+        actions_each: 10,
+        instances_each: 100,
+    };
+    let server = Server::start(CONFIG).await?;
+    let warm = Tenant::new(&server, "warm", 100_000).await?;
+    let echo = Action {
+        name: "warm",
+        code: guests::ECHO,
+        timeout_ms: 60_000,
+    };
+    warm.deploy(&server, &echo, PARAMS, PARAMS).await?;
+    let calls: Arc<[Call]> = [warm.invoke("warm", PARAMS)?].into();
+    let latency_before = latency(&server, &calls, args).await?;
+    let filled = fill(&server, &shape).await?;
+    let latency_after = latency(&server, &calls, args).await?;
+    Ok(vec![filled, unchanged(&latency_before, &latency_after)])
+}
+
+/// Who has how many.
+struct Shape {
+    namespaces: usize,
+    actions_each: usize,
+    instances_each: usize,
+}
+
+/// Makes all the instances and sees what they cost.
+async fn fill(server: &Server, shape: &Shape) -> Result<Row> {
+    let (mut puts, mut calls) = (Vec::new(), Vec::new());
+    for namespace in 0..shape.namespaces {
+        let tenant = Tenant::new(server, &format!("dense-{namespace}"), 1_000).await?;
+        for action in 0..shape.actions_each {
+            let name = format!("sleep-{action}");
+            puts.push(tenant.put(&Action {
+                name: &name,
+                code: guests::SLEEP,
+                timeout_ms: 60_000,
+            })?);
+            calls.push(tenant.invoke(&name, r#"{"ms":300}"#)?);
+        }
+    }
+    drive::each(server.addr, puts, 8, "actions made").await?;
+    // Every action is called once before, so that what is counted is instances, less that one.
+    drive::each(server.addr, calls.clone(), 64, "actions called once").await?;
+    let before = server.resident_bytes()?;
+    together(server, &calls, shape.instances_each).await?;
+    sleep(Duration::from_secs(2)).await;
+    let after = server.resident_bytes()?;
+    let maps = server.map_count()?;
+    let wanted = calls.len() * shape.instances_each;
+    let idle = metric(server, "wisp_instances", "idle").await?;
+    let idle = idle.context("/metrics has no wisp_instances")?;
+    ensure!(
+        idle >= wanted as f64 * 0.99,
+        "{idle} instances are idle, not {wanted}"
+    );
+
+    let came = wanted - calls.len();
+    let each_kib = after.saturating_sub(before) as f64 / came as f64 / 1024.0;
+    let limit = max_map_count().context("vm.max_map_count")?;
+    let figure = format!(
+        "{each_kib:.1} KiB each of {idle} idle, {:.0} MiB in all, {maps} of {limit} mappings",
+        mib(after)
+    );
+    let data = json!({
+        "idle": idle, "beforeBytes": before, "afterBytes": after, "maps": maps, "maxMapCount": limit,
+    });
+    let met = each_kib <= 16.0 && limit <= 65_530;
+    let goal = "<= 16 KiB each, 65,530 mappings";
+    Ok(Row::judged(
+        "density, idle instances",
+        figure,
+        goal,
+        met,
+        data,
+    ))
+}
+
+/// Holds warm latency against what it was before.
+fn unchanged(before: &Sample, after: &Sample) -> Row {
+    let slower = after.quantile_ms(0.5) / before.quantile_ms(0.5);
+    let figure = format!("{}; before {}", quantiles(after), quantiles(before));
+    let data = json!({
+        "before": quantile_data(before), "after": quantile_data(after), "slower": slower,
+    });
+    let goal = format!("p50 <= {NOISE} x before");
+    Row::judged(
+        "density, warm call beside them",
+        figure,
+        &goal,
+        slower <= NOISE,
+        data,
+    )
+}
+
+/// Warm calls on one connection.
+async fn latency(server: &Server, calls: &Arc<[Call]>, args: &Args) -> Result<Sample> {
+    drive::closed(server.addr, calls, 1, args.measure / 4)
+        .await?
+        .checked()?;
+    drive::closed(server.addr, calls, 1, args.measure)
+        .await?
+        .checked()
+}
+
+/// Sends each of `calls` over `count` connections at the same time, one call after the other.
+async fn together(server: &Server, calls: &[Call], count: usize) -> Result<()> {
+    let progress = Progress::new("actions with all their instances", calls.len());
+    let mut idle: Vec<Connection> = connect(server.addr, count).await?;
+    for call in calls {
+        let mut tasks = tokio::task::JoinSet::new();
+        for mut connection in idle.drain(..) {
+            let call = call.clone();
+            tasks.spawn(async move { connection.call(&call).await.map(|_| connection) });
+        }
+        while let Some(done) = tasks.join_next().await {
+            idle.push(done??);
+        }
+        progress.step();
+    }
+    Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB
+}

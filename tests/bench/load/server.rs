@@ -1,0 +1,134 @@
+//! The server under test: the real binary, a process of its own, on a data folder of its own.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::{Method, StatusCode};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::{Call, Connection};
+
+/// How long it may take to start and to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; killed and its data removed when dropped.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server on an empty data folder with `config`, what differs from the defaults.
+    pub(crate) async fn start(config: &str) -> Result<Self> {
+        let folder = TempDir::with_prefix_in("load-", env!("CARGO_TARGET_TMPDIR"))?;
+        std::fs::write(folder.path().join("wisp.toml"), config)?;
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let child = spawn(addr, &folder)?;
+        let mut server = Self {
+            addr,
+            child,
+            folder,
+        };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// Ends it as an operator would and starts it again on the same data.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        rustix::process::kill_process(self.pid()?, rustix::process::Signal::TERM)?;
+        let status = timeout(PATIENCE, self.child.wait())
+            .await
+            .context("it does not stop on SIGTERM")??;
+        ensure!(
+            status.success(),
+            "it ended with {status} on SIGTERM\n{}",
+            self.log_end()
+        );
+        self.child = spawn(self.addr, &self.folder)?;
+        self.wait_ready().await
+    }
+
+    async fn wait_ready(&mut self) -> Result<()> {
+        let health = Call::new(Method::GET, "/health", "", "")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended with {status}\n{}", self.log_end());
+            }
+            if let Ok(mut connection) = Connection::open(self.addr).await
+                && let Ok((StatusCode::OK, _)) = connection.ask(&health).await
+            {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the server is not ready after {PATIENCE:?}\n{}",
+                self.log_end()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The last of what it logged, for an error.
+    fn log_end(&self) -> String {
+        let log = std::fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn pid(&self) -> Result<rustix::process::Pid> {
+        let id = self.child.id().context("the server has ended")?;
+        rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process has the id 0")
+    }
+
+    /// Bytes resident now.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(self.proc("status")?)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|line| line.trim().strip_suffix(" kB"))
+            .context("VmRSS")?;
+        Ok(kib.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Mappings it has now.
+    pub(crate) fn map_count(&self) -> Result<usize> {
+        Ok(std::fs::read_to_string(self.proc("maps")?)?.lines().count())
+    }
+
+    fn proc(&self, file: &str) -> Result<PathBuf> {
+        let id = self.child.id().context("the server has ended")?;
+        Ok(PathBuf::from(format!("/proc/{id}/{file}")))
+    }
+}
+
+fn log_path(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
+}
+
+fn spawn(addr: SocketAddr, folder: &TempDir) -> Result<Child> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(folder))?;
+    let child = Command::new(env!("CARGO_BIN_EXE_wisp"))
+        .arg("serve")
+        .args(["--listen", &addr.to_string()])
+        .arg("--data")
+        .arg(folder.path().join("data"))
+        .arg("--config")
+        .arg(folder.path().join("wisp.toml"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn();
+    child.with_context(|| format!("starting {}", env!("CARGO_BIN_EXE_wisp")))
+}

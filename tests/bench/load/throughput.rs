@@ -1,0 +1,326 @@
+//! Warm blocking calls: how much of a bare server's rate is left when every call is authenticated, counted, run in a
+//! sandbox and recorded; and whether that depends on the number of actions.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use hyper::Method;
+use serde_json::json;
+
+use crate::api::{Action, Tenant};
+use crate::args::Args;
+use crate::bare::Bare;
+use crate::client::Call;
+use crate::drive::{self, Sample};
+use crate::guests;
+use crate::report::{Row, say};
+use crate::server::Server;
+
+/// Connections of the closed loop.
+const CONNECTIONS: usize = 64;
+
+/// A guest with parameters and what it answers to them.
+struct Subject<'a> {
+    scenario: &'a str,
+    code: &'a str,
+    params: &'a str,
+    answer: &'a str,
+    goal: f64,
+}
+
+/// The bare server alone: the ceiling of this machine and of the generator.
+pub(crate) async fn ceiling(args: &Args) -> Result<Vec<Row>> {
+    let answer = r#"{"name":"stranger"}"#;
+    let bare = Bare::start(answer).await?;
+    let path = "/api/v1/namespaces/_/actions/warm?blocking=true&result=true";
+    let call = Call::new(Method::POST, path, "user:password", answer)?;
+    let calls: Arc<[Call]> = [call.clone()].into();
+    let full = drive::closed(bare.addr, &calls, CONNECTIONS, args.measure)
+        .await?
+        .checked()?;
+    let rate = full.rate / 2.0;
+    let half = drive::open(bare.addr, &call, CONNECTIONS * 4, rate, args.measure)
+        .await?
+        .checked()?;
+    let figure = format!("{:.0}/s, {}", full.rate, quantiles(&full));
+    Ok(vec![
+        Row::shown("bare axum", figure, quantile_data(&full)),
+        Row::shown(
+            &format!("bare axum, open loop {rate:.0}/s"),
+            quantiles(&half),
+            quantile_data(&half),
+        ),
+    ])
+}
+
+/// Core ABI: the hand-written module, and for comparison the Rust one.
+pub(crate) async fn core(args: &Args) -> Result<Vec<Row>> {
+    let params = r#"{"name":"stranger"}"#;
+    let subject = Subject {
+        scenario: "core",
+        code: guests::ECHO,
+        params,
+        answer: params,
+        goal: 0.55,
+    };
+    let mut rows = warm(args, &subject).await?;
+    let code = guests::base64(guests::RUST);
+    let answer = r#"{"greeting":"Hello, stranger!"}"#;
+    let subject = Subject {
+        scenario: "core, Rust guest",
+        code: &code,
+        params,
+        answer,
+        goal: 0.55,
+    };
+    rows.extend(warm(args, &subject).await?);
+    Ok(rows)
+}
+
+/// A component that exports `wisp:action/handler`.
+pub(crate) async fn handler(args: &Args) -> Result<Vec<Row>> {
+    let code = guests::base64(guests::COMPONENT);
+    let (params, answer) = (
+        r#"{"name":"stranger"}"#,
+        r#"{"greeting":"Hello, stranger!"}"#,
+    );
+    warm(
+        args,
+        &Subject {
+            scenario: "handler",
+            code: &code,
+            params,
+            answer,
+            goal: 0.50,
+        },
+    )
+    .await
+}
+
+/// A WASI command: a fresh instance for every call.
+pub(crate) async fn command(args: &Args) -> Result<Vec<Row>> {
+    let code = guests::base64(guests::COMMAND);
+    let params = r#"{"text":"the cat saw the dog","top":1}"#;
+    let answer = r#"{"characters":19,"lines":1,"top":[{"count":2,"word":"the"}],"words":5}"#;
+    warm(
+        args,
+        &Subject {
+            scenario: "command",
+            code: &code,
+            params,
+            answer,
+            goal: 0.35,
+        },
+    )
+    .await
+}
+
+async fn warm(args: &Args, subject: &Subject<'_>) -> Result<Vec<Row>> {
+    let server = Server::start("").await?;
+    let tenant = Tenant::new(&server, "bench", 100_000).await?;
+    let action = Action {
+        name: "warm",
+        code: subject.code,
+        timeout_ms: 60_000,
+    };
+    tenant
+        .deploy(&server, &action, subject.params, subject.answer)
+        .await?;
+    let call = tenant.invoke("warm", subject.params)?;
+    let bare = Bare::start(subject.answer).await?;
+    let calls: Arc<[Call]> = [call.clone()].into();
+
+    let compared = compare(args, &server, &bare, &calls).await?;
+    let mut rows = vec![compared.row(subject.scenario, subject.goal)];
+
+    let rate = compared.wisp / 2.0;
+    say(&format!("  open loop at {rate:.0}/s"));
+    let wisp = drive::open(server.addr, &call, CONNECTIONS * 4, rate, args.measure)
+        .await?
+        .checked()?;
+    let bare = drive::open(bare.addr, &call, CONNECTIONS * 4, rate, args.measure)
+        .await?
+        .checked()?;
+    let figure = format!("{}; bare {}", quantiles(&wisp), quantiles(&bare));
+    let data = json!({ "rate": rate, "wisp": quantile_data(&wisp), "bare": quantile_data(&bare) });
+    rows.push(Row::shown(
+        &format!("{}, open loop {rate:.0}/s", subject.scenario),
+        figure,
+        data,
+    ));
+    Ok(rows)
+}
+
+/// The same total load spread over more and more actions.
+pub(crate) async fn spread(args: &Args) -> Result<Vec<Row>> {
+    let most = 1_000;
+    let params = r#"{"name":"stranger"}"#;
+    let server = Server::start("").await?;
+    let tenant = Tenant::new(&server, "bench", 100_000).await?;
+    let module = guests::assemble(guests::ECHO)?;
+    let (mut puts, mut calls) = (Vec::new(), Vec::new());
+    for index in 0..most {
+        let (name, code) = (
+            format!("spread-{index}"),
+            guests::base64(&guests::distinct(&module, index)?),
+        );
+        puts.push(tenant.put(&Action {
+            name: &name,
+            code: &code,
+            timeout_ms: 60_000,
+        })?);
+        calls.push(tenant.invoke(&name, params)?);
+    }
+    drive::each(server.addr, puts, 8, "actions made").await?;
+    drive::each(
+        server.addr,
+        calls.clone(),
+        CONNECTIONS,
+        "actions called once",
+    )
+    .await?;
+
+    let counts = [1, 10, 100, most];
+    let mut rates = counts.map(|_| Vec::new());
+    for round in 0..args.rounds {
+        // Each round goes through all counts, so that a busy moment of the machine does not hit one of them alone.
+        for (count, rates) in counts.iter().zip(&mut rates) {
+            let calls: Arc<[Call]> = calls[..*count].into();
+            let sample = drive::closed(server.addr, &calls, CONNECTIONS, args.measure)
+                .await?
+                .checked()?;
+            say(&format!(
+                "  round {}: {count} actions {:.0}/s",
+                round + 1,
+                sample.rate
+            ));
+            rates.push(sample.rate);
+        }
+    }
+    let mut rows = Vec::new();
+    for (count, of_count) in counts.iter().zip(&rates) {
+        let rate = median(of_count)?;
+        let shares: Vec<f64> = of_count
+            .iter()
+            .zip(&rates[0])
+            .map(|(rate, one)| rate / one)
+            .collect();
+        let share = median(&shares)?;
+        let data = json!({ "actions": count, "rates": of_count, "share": share });
+        let scenario = format!("spread over {count}");
+        let figure = format!("{rate:.0}/s");
+        rows.push(if *count == most {
+            Row::at_least(&scenario, figure, share, 0.90, data)
+        } else {
+            Row::shown(
+                &scenario,
+                format!("{figure}, {:.0} % of one action", share * 100.0),
+                data,
+            )
+        });
+    }
+    Ok(rows)
+}
+
+/// Rates of Wisp and of the bare server in turns.
+struct Compared {
+    /// Medians, per second.
+    wisp: f64,
+    bare: f64,
+    ratio: f64,
+    /// The best round's latency under full load, for the record.
+    full: Sample,
+    ratios: Vec<f64>,
+}
+
+impl Compared {
+    fn row(&self, scenario: &str, goal: f64) -> Row {
+        let figure = format!(
+            "{:.0}/s of {:.0}/s, {}",
+            self.wisp,
+            self.bare,
+            quantiles(&self.full)
+        );
+        let data = json!({
+            "wisp": self.wisp, "bare": self.bare, "ratios": self.ratios, "fullLoad": quantile_data(&self.full),
+        });
+        Row::at_least(scenario, figure, self.ratio, goal, data)
+    }
+}
+
+/// Bare, Wisp, bare, Wisp, …, bare: each of Wisp's rates is held against the mean of those right before and after.
+async fn compare(
+    args: &Args,
+    server: &Server,
+    bare: &Bare,
+    calls: &Arc<[Call]>,
+) -> Result<Compared> {
+    for addr in [server.addr, bare.addr] {
+        drive::closed(addr, calls, CONNECTIONS, args.measure / 4)
+            .await?
+            .checked()?;
+    }
+    let mut before = drive::closed(bare.addr, calls, CONNECTIONS, args.measure)
+        .await?
+        .checked()?
+        .rate;
+    let (mut wisps, mut bares, mut ratios, mut full) = (Vec::new(), vec![before], Vec::new(), None);
+    for round in 0..args.rounds {
+        let wisp = drive::closed(server.addr, calls, CONNECTIONS, args.measure)
+            .await?
+            .checked()?;
+        let after = drive::closed(bare.addr, calls, CONNECTIONS, args.measure)
+            .await?
+            .checked()?
+            .rate;
+        let ratio = wisp.rate / f64::midpoint(before, after);
+        say(&format!(
+            "  round {}: {:.0}/s of {after:.0}/s, {:.1} %",
+            round + 1,
+            wisp.rate,
+            ratio * 100.0
+        ));
+        wisps.push(wisp.rate);
+        bares.push(after);
+        ratios.push(ratio);
+        before = after;
+        full = Some(wisp);
+    }
+    Ok(Compared {
+        wisp: median(&wisps)?,
+        bare: median(&bares)?,
+        ratio: median(&ratios)?,
+        full: full.context("there was no round")?,
+        ratios,
+    })
+}
+
+/// The middle one; the mean of the two in the middle when they are even.
+pub(crate) fn median(of: &[f64]) -> Result<f64> {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let upper = *sorted
+        .get(sorted.len() / 2)
+        .context("there is nothing to take a median of")?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Ok(f64::midpoint(lower, upper))
+}
+
+pub(crate) fn quantiles(sample: &Sample) -> String {
+    format!(
+        "p50 {:.2} ms, p99 {:.2} ms",
+        sample.quantile_ms(0.5),
+        sample.quantile_ms(0.99)
+    )
+}
+
+pub(crate) fn quantile_data(sample: &Sample) -> serde_json::Value {
+    json!({
+        "count": sample.latency.len(),
+        "p50Ms": sample.quantile_ms(0.5),
+        "p90Ms": sample.quantile_ms(0.9),
+        "p99Ms": sample.quantile_ms(0.99),
+        "p999Ms": sample.quantile_ms(0.999),
+        "maxMs": sample.quantile_ms(1.0),
+    })
+}
