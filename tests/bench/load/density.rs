@@ -21,7 +21,7 @@ const PARAMS: &str = r#"{"name":"stranger"}"#;
 /// Idle instances stay, and as many guests may sleep at once as one round starts.
 const CONFIG: &str = "\
 [pool]
-keep_alive_ms = 3600000
+keep_alive_s = 3600
 ";
 /// How much slower a warm call may be before it counts as changed: what two runs of one server differ by.
 const NOISE: f64 = 1.15;
@@ -127,8 +127,8 @@ async fn fill(server: &Server, shape: &Shape) -> Result<Row> {
     let after = server.resident_bytes()?;
     let maps = server.map_count()?;
     let wanted = calls.len() * shape.instances_each;
-    let idle = metric(server, "wisp_instances", "idle").await?;
-    let idle = idle.context("/metrics has no wisp_instances")?;
+    let idle = metric(server, "wisp_pool_instances", "idle").await?;
+    let idle = idle.context("/metrics has no wisp_pool_instances")?;
     ensure!(
         idle >= wanted as f64 * 0.99,
         "{idle} instances are idle, not {wanted}"
