@@ -65,14 +65,13 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
             lease.give_back();
         }
         let capped = permit.share.runs.load(Ordering::Acquire) >= worker.runs_max_each();
-        drop(permit);
-        finish(&worker, delivery, Arc::new(record)).await;
+        finish(&worker, delivery, Arc::new(record), permit).await;
         worker.released(&key, capped);
     }
 }
 
-/// Puts the record, answers, acks.
-async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
+/// Puts the record, answers, acks; the permit goes last, so that a drain waits for all of it.
+async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>, permit: Permit) {
     let work = &delivery.work;
     let put = if work.record {
         worker.store.activations.put(Arc::clone(&record))
@@ -82,15 +81,15 @@ async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
     worker
         .queue
         .reply(work.id, Answer::Done(Arc::clone(&record)));
-    if let Err(mut error) = put {
-        while work.durable {
-            tracing::warn!(activation = %work.id, namespace = %work.namespace, %error, "a record waits for the store");
-            tokio::time::sleep(STORE_RETRY).await;
-            match worker.store.activations.put(Arc::clone(&record)) {
-                Ok(()) => break,
-                Err(again) => error = again,
-            }
-        }
+    if put.is_ok() || !work.durable {
+        delivery.ack();
+        return;
+    }
+    // Promised: it stays in the log of accepted work until its record is kept. Others need the permit meanwhile.
+    drop(permit);
+    while let Err(error) = worker.store.activations.put(Arc::clone(&record)) {
+        tracing::warn!(activation = %record.id, namespace = %record.namespace, %error, "a record waits for the store");
+        tokio::time::sleep(STORE_RETRY).await;
     }
     delivery.ack();
 }
