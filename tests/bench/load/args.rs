@@ -21,6 +21,8 @@ pub(crate) enum Asked {
     /// Hidden: be the bare server that answers this.
     Bare(String),
     Help,
+    /// Cargo tests all targets; there is nothing to test here.
+    Nothing,
 }
 
 /// How to measure.
@@ -49,10 +51,11 @@ pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
         rounds: 0,
         quick: false,
     };
+    let mut bench = false;
     while let Some(arg) = given.next() {
         let mut value = || given.next().with_context(|| format!("{arg} needs a value"));
         match arg.as_str() {
-            "--bench" => {} // cargo says so
+            "--bench" => bench = true, // `cargo bench` says so
             "--bare-axum" => return Ok(Asked::Bare(value()?)),
             "--help" | "-h" => return Ok(Asked::Help),
             "--only" => {
@@ -73,6 +76,9 @@ pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
             "--quick" => args.quick = true,
             other => bail!("{other} is unknown\n\n{HELP}"),
         }
+    }
+    if !bench {
+        return Ok(Asked::Nothing);
     }
     if args.measure.is_zero() {
         args.measure = Duration::from_secs(if args.quick { 1 } else { 4 });

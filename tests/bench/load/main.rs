@@ -56,6 +56,10 @@ fn main() -> ExitCode {
             say(args::HELP);
             ExitCode::SUCCESS
         }
+        Ok(Asked::Nothing) => {
+            say("measures nothing: run it with `cargo bench --bench load`");
+            ExitCode::SUCCESS
+        }
         Err(error) => exit(Err(error)),
     }
 }
