@@ -176,6 +176,23 @@ pub(crate) fn open(
     config: &Config,
     data_dir: &Path,
 ) -> std::result::Result<(Store, Keeper), OpenError> {
+    let (backend, keeper) = build(config, data_dir)?;
+    Ok((seams(&backend), keeper))
+}
+
+fn seams(backend: &Arc<Embedded>) -> Store {
+    Store {
+        entities: Arc::clone(backend) as _,
+        tenants: Arc::clone(backend) as _,
+        activations: Arc::clone(backend) as _,
+        accepted: Arc::clone(backend) as _,
+    }
+}
+
+fn build(
+    config: &Config,
+    data_dir: &Path,
+) -> std::result::Result<(Arc<Embedded>, Keeper), OpenError> {
     make_folder(data_dir).map_err(|source| OpenError::Folder {
         folder: data_dir.to_owned(),
         source,
@@ -218,13 +235,7 @@ pub(crate) fn open(
         readers,
         config: config.clone(),
     });
-    let store = Store {
-        entities: Arc::clone(&backend) as _,
-        tenants: Arc::clone(&backend) as _,
-        activations: Arc::clone(&backend) as _,
-        accepted: backend,
-    };
-    Ok((store, keeper))
+    Ok((backend, keeper))
 }
 
 /// Nobody but the owner may look into it: it holds what tenants stored.
