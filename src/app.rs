@@ -33,7 +33,7 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address is unknown")?;
-        let summary = vec![format!("data folder {}", data.display())];
+        let summary = vec![format!("data: {}", data.display())];
         Ok(Self {
             listener,
             address,
@@ -47,7 +47,7 @@ impl App {
         self.address
     }
 
-    /// What it chose: pool sizes, memory budget, data folder. One line each.
+    /// What it chose: pool sizes, memory budget, data folder. One `title: fact` each.
     #[must_use]
     pub fn summary(&self) -> Vec<String> {
         self.summary.clone()

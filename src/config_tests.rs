@@ -43,7 +43,11 @@ fn the_default_file_mentions_every_key() {
                 line.trim_start_matches("# ")
                     .starts_with(&format!("{key} ="))
             };
-            assert!(body.lines().any(said), "{header} does not mention {key}");
+            let as_table = DEFAULTS.contains(&format!("[{section}.{key}]"));
+            assert!(
+                as_table || body.lines().any(said),
+                "{header} does not mention {key}"
+            );
         }
     }
 }

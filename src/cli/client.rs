@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
     /// Of the activation an invocation made.
     pub(super) activation_id: Option<String>,
+    /// Seconds after which a refused request may be tried again.
+    retry_after: Option<String>,
 }
 
 impl Answer {
@@ -51,7 +53,13 @@ impl Answer {
     pub(super) fn success(self) -> Result<Value> {
         match self.is_success() {
             true => Ok(self.body),
-            false => Err(Failure::status(self.status, &self.body)),
+            false => {
+                let failure = Failure::status(self.status, &self.body);
+                Err(match self.retry_after {
+                    Some(seconds) => failure.advise(format!("Try again in {seconds} s.")),
+                    None => failure,
+                })
+            }
         }
     }
 }
@@ -106,13 +114,14 @@ impl<'a> Client<'a> {
         &self.target.base
     }
 
-    /// `/api/v1/namespaces/{namespace}/{collection}`, what follows already encoded.
+    /// `/api/v1/namespaces`, where the key's own are listed.
+    pub(super) fn namespaces(&self) -> String {
+        format!("/api/{}/namespaces", self.target.version)
+    }
+
+    /// `/api/v1/namespaces/{namespace}/{rest}`; `rest` is encoded already.
     pub(super) fn path(&self, namespace: &str, rest: &str) -> String {
-        format!(
-            "/api/{}/namespaces/{}/{rest}",
-            self.target.version,
-            encode(namespace)
-        )
+        format!("{}/{}/{rest}", self.namespaces(), encode(namespace))
     }
 
     pub(super) fn get(&self, path: &str, query: Query<'_>) -> Result<Value> {
@@ -199,8 +208,14 @@ impl<'a> Client<'a> {
 
     fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer> {
         let status = answer.status().as_u16();
-        let id = answer.headers().get("x-openwhisk-activation-id");
-        let activation_id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let header = |name| {
+            let value = answer.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let activation_id = header("x-openwhisk-activation-id");
+        let retry_after = header("retry-after");
         let body = answer
             .body_mut()
             .with_config()
@@ -225,6 +240,7 @@ impl<'a> Client<'a> {
             status,
             body,
             activation_id,
+            retry_after,
         })
     }
 
@@ -241,26 +257,34 @@ impl<'a> Client<'a> {
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let base = &self.target.base;
-        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         match error {
-            ureq::Error::Io(io) if refused(io) => {
-                let failure = Failure::network(format!("nothing listens on {base}"));
-                if is_loopback(base) {
-                    failure
-                        .advise("Start a server with `wisp serve`, or name another with --apihost.")
-                } else {
-                    failure.advise("Name another server with --apihost.")
-                }
-            }
+            ureq::Error::Io(io) => self.broken(io),
             ureq::Error::HostNotFound => {
                 Failure::network(format!("there is no host of that name: {base}"))
             }
             ureq::Error::Timeout(_) => Failure::network(format!("{base} did not answer in time")),
-            ureq::Error::Rustls(error) => {
-                Failure::network(format!("{base} cannot be trusted: {error}"))
-                    .advise("Pass --insecure if that is how it should be.")
-            }
             other => Failure::network(format!("{base} did not answer: {other}")),
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Failure {
+        let base = &self.target.base;
+        let failure = Failure::network(format!("{base} did not answer: {error}"));
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                let failure = Failure::network(format!("nothing listens on {base}"));
+                failure.advise(match is_loopback(base) {
+                    true => "Start a server with `wisp serve`, or name another with --apihost.",
+                    false => "Name another server with --apihost.",
+                })
+            }
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                failure.advise("The request may be larger than the server allows.")
+            }
+            _ if error.to_string().contains("certificate") => {
+                failure.advise("If the server is who it should be, pass --insecure.")
+            }
+            _ => failure,
         }
     }
 }

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::client::{Answer, Client, EntityPath};
+use super::code;
 use super::failure::{Failure, Result};
-use super::{action, code};
+use super::pairs::keys_and_values;
 
 /// What `example.toml` says.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -81,7 +82,7 @@ impl Example {
         if !self.description.is_empty() {
             annotations.insert("description".to_owned(), json!(self.description));
         }
-        let mut body = json!({ "exec": exec, "annotations": action::keys_and_values(annotations) });
+        let mut body = json!({ "exec": exec, "annotations": keys_and_values(annotations) });
         if !self.limits.is_empty() {
             body["limits"] = Value::Object(self.limits.clone());
         }

@@ -16,17 +16,19 @@ mod examples;
 mod failure;
 mod namespace;
 mod output;
+mod pairs;
 mod poll;
 mod property;
 mod props;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use props::{GUEST_KEY, SYSTEM_KEY};
 
@@ -50,12 +52,7 @@ pub fn main() -> ExitCode {
 
 /// Wisp runs functions in WebAssembly sandboxes and speaks the Apache OpenWhisk API.
 #[derive(Debug, Parser)]
-#[command(
-    name = "wisp",
-    version,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "wisp", version, arg_required_else_help = true)]
 #[command(after_help = "\
 Start here:
   wisp serve --examples                  a server on 127.0.0.1:3233 with every example deployed
@@ -172,30 +169,6 @@ fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
         }
     }
     Ok(0)
-}
-
-/// `-p KEY VALUE` and `-P FILE`, of everything that takes parameters.
-#[derive(Debug, Clone, Default, Args)]
-struct Parameters {
-    /// A parameter; the value is JSON when it reads as JSON, else text. May be repeated
-    #[arg(short = 'p', long = "param", num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append)]
-    #[arg(allow_hyphen_values = true)]
-    param: Vec<String>,
-    /// A file with a JSON object of parameters; -p goes over it
-    #[arg(short = 'P', long = "param-file", value_name = "FILE")]
-    param_file: Vec<std::path::PathBuf>,
-}
-
-/// `-a KEY VALUE` and `-A FILE`.
-#[derive(Debug, Clone, Default, Args)]
-struct Annotations {
-    /// An annotation; the value is JSON when it reads as JSON, else text. May be repeated
-    #[arg(short = 'a', long = "annotation", num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append)]
-    #[arg(allow_hyphen_values = true)]
-    annotation: Vec<String>,
-    /// A file with a JSON object of annotations; -a goes over it
-    #[arg(short = 'A', long = "annotation-file", value_name = "FILE")]
-    annotation_file: Vec<std::path::PathBuf>,
 }
 
 /// Which part of a list.

@@ -47,7 +47,7 @@ fn list(session: Session<'_>) -> Result<()> {
 /// The namespaces of the key: one.
 pub(super) fn own(client: &Client<'_>) -> Result<Vec<String>> {
     let names = client
-        .list("/api/v1/namespaces", &[])
+        .list(&client.namespaces(), &[])
         .map_err(|f| f.while_trying("Unable to obtain the list of available namespaces"))?;
     Ok(names
         .iter()

@@ -83,10 +83,10 @@ impl Output {
 
     /// What a command did, and what came of it.
     pub(super) fn done(&self, text: &str, value: &Value) {
-        if self.json {
-            self.value(value);
-        } else {
-            self.ok(text);
+        match (self.json, value) {
+            (true, Value::Null) => self.value(&json!({})),
+            (true, value) => self.value(value),
+            (false, _) => self.ok(text),
         }
     }
 

@@ -169,8 +169,16 @@ fn set(session: Session<'_>, namespace: Option<&str>) -> Result<()> {
         return Err(failure.advise("Use --auth, --apihost, --apiversion or --namespace."));
     }
     properties.write(session.environment)?;
-    said.iter().for_each(|text| session.output.ok(text));
+    tell(session, &said);
     Ok(())
+}
+
+/// What was done, a line each.
+fn tell(session: Session<'_>, said: &[String]) {
+    if session.output.json {
+        return session.output.value(&json!({ "done": said }));
+    }
+    said.iter().for_each(|text| session.output.ok(text));
 }
 
 fn unset(session: Session<'_>, named: &[Name]) -> Result<()> {
@@ -189,7 +197,7 @@ fn unset(session: Session<'_>, named: &[Name]) -> Result<()> {
         });
     }
     properties.write(session.environment)?;
-    said.iter().for_each(|text| session.output.ok(text));
+    tell(session, &said);
     Ok(())
 }
 

@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Session;
 use super::client::Client;
 use super::examples::{self, Example};
 use super::failure::{Failure, Result};
 use super::props::{HOST, Target};
+use super::{Globals, Session};
 use crate::app::App;
 use crate::config::{Config, Setting};
 use crate::telemetry;
@@ -58,6 +58,23 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, session: Session<'_>) -> Result<u8> {
+        let Globals {
+            auth,
+            apihost,
+            apiversion,
+            insecure,
+            ..
+        } = session.globals;
+        if *insecure
+            || [auth, apihost, apiversion]
+                .iter()
+                .any(|said| said.is_some())
+        {
+            let failure = Failure::usage(
+                "serve connects to no server: --auth, --apihost, --apiversion and --insecure are for its clients",
+            );
+            return Err(failure.advise("Say where it listens with --listen."));
+        }
         let config = Config::load(self.config.as_deref(), session.environment, self.settings());
         let config = config.map_err(|refused| {
             let failure = Failure::usage(refused.to_string());
@@ -102,7 +119,6 @@ impl Serve {
 
     async fn serve(&self, session: Session<'_>, config: Config) -> Result<u8> {
         let mut signals = Signals::new()?;
-        let data = config.server.data.display().to_string();
         let app = tokio::select! {
             started = App::start(config) => started.map_err(|error| explained(&error))?,
             name = signals.next() => {
@@ -111,7 +127,7 @@ impl Serve {
             }
         };
         let place = Place::of(&app);
-        place.banner(session, &app, &data);
+        place.banner(session, &app);
         if self.examples {
             place.deploy(session, &mut signals).await;
         }
@@ -203,33 +219,40 @@ impl Place {
         }
     }
 
-    fn banner(&self, session: Session<'_>, app: &App, data: &str) {
+    fn banner(&self, session: Session<'_>, app: &App) {
         let output = session.output;
         if output.json {
+            let chosen = app.summary().into_iter().map(|line| fact(&line));
+            let chosen: Map<String, Value> =
+                chosen.map(|(title, fact)| (title, json!(fact))).collect();
             return output.row(&json!({
-                "url": self.url, "listen": app.address(), "data": data,
-                "guestKey": self.key, "summary": app.summary(),
+                "url": self.url, "listen": app.address(), "guestKey": self.key, "chosen": chosen,
             }));
         }
-        let version = env!("CARGO_PKG_VERSION");
-        let (name, url) = (
-            output.bold(&format!("Wisp {version}")),
-            output.bold(&self.url),
-        );
-        output.line(&format!("\n  {name}  {url}\n"));
-        let mut facts = vec![("data", data.to_owned())];
-        facts.extend(self.key.clone().map(|key| ("guest key", key)));
+        let mut facts = Vec::new();
+        facts.extend(self.key.clone().map(|key| ("guest key".to_owned(), key)));
         if app.address().ip().is_unspecified() {
             facts.push((
-                "listening",
+                "listening".to_owned(),
                 format!("on every address, port {}", app.address().port()),
             ));
         }
+        facts.extend(app.summary().into_iter().map(|line| fact(&line)));
+        let (name, url) = (
+            format!("Wisp {}", env!("CARGO_PKG_VERSION")),
+            output.bold(&self.url),
+        );
+        output.line(&format!("\n  {}  {url}\n", output.bold(&name)));
+        let width = facts
+            .iter()
+            .map(|(title, _)| title.chars().count())
+            .max()
+            .unwrap_or(0);
         for (title, fact) in facts {
-            output.line(&format!("  {}  {fact}", output.dim(&format!("{title:<9}"))));
-        }
-        for fact in app.summary() {
-            output.line(&format!("  {}  {fact}", output.dim(&" ".repeat(9))));
+            output.line(&format!(
+                "  {}  {fact}",
+                output.dim(&format!("{title:<width$}"))
+            ));
         }
     }
 
@@ -310,6 +333,12 @@ impl Place {
             output.line(&format!("  {}", example.invoke(&command, &host)));
         }
     }
+}
+
+/// `title: fact` apart.
+fn fact(line: &str) -> (String, String) {
+    let (title, fact) = line.split_once(": ").unwrap_or(("", line));
+    (title.to_owned(), fact.to_owned())
 }
 
 /// The URL by which a client on this machine reaches `address`.

@@ -9,8 +9,10 @@ use clap::CommandFactory;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::output::Output;
-use super::{Cli, run};
+use super::props::Target;
+use super::{Cli, Globals, Session, examples, run};
 use crate::config::Environment;
 
 /// A request as it came in.
@@ -531,4 +533,40 @@ fn code_is_saved_as_it_was_and_never_over_a_file() {
         "{}",
         done.err
     );
+}
+
+#[test]
+fn examples_are_deployed_like_anybodys_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = folder.path().join("hello");
+    std::fs::create_dir(&example).unwrap();
+    std::fs::write(example.join("h.wat"), "(module)").unwrap();
+    let text = "code = \"h.wat\"\ndescription = \"Says hello\"\n[limits]\nmemory = 128\n";
+    std::fs::write(example.join("example.toml"), text).unwrap();
+    let server = server([(200, json!({}))]);
+    let environment = Environment::of([("WISP_APIHOST", &server.url)]);
+    let (globals, output) = (
+        Globals::default(),
+        Output::to(Paper::default(), Paper::default()),
+    );
+    let session = Session {
+        globals: &globals,
+        environment: &environment,
+        output: &output,
+    };
+    let client = Client::to(Target::of(session).unwrap(), session);
+    examples::all(folder.path()).unwrap()[0]
+        .deploy(&client)
+        .unwrap();
+    let seen = server.thread.join().unwrap();
+    assert_eq!(
+        seen[0].line,
+        "PUT /api/v1/namespaces/_/actions/hello?overwrite=true"
+    );
+    let expected = json!({
+        "exec": {"kind": "wasm:default", "code": "(module)"},
+        "annotations": [{"key": "description", "value": "Says hello"}],
+        "limits": {"memory": 128},
+    });
+    assert_eq!(seen[0].body, expected);
 }
