@@ -22,9 +22,6 @@ use super::props::{Target, is_loopback};
 /// Most bytes of an answer: a page of 200 full records with their logs.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
-/// From this size an upload is worth showing.
-const SHOWN_FROM_BYTES: usize = 64 << 10;
-
 /// A server, and the key to it.
 #[derive(Debug)]
 pub(super) struct Client<'a> {
@@ -146,10 +143,12 @@ impl<'a> Client<'a> {
         query: Query<'_>,
         body: Option<&Value>,
     ) -> Result<Answer> {
-        self.send_shown(method, path, query, body, &ProgressBar::hidden())
+        let url = self.url(path, query);
+        let text = body.map(Value::to_string);
+        self.exchange(method, &url, text, &ProgressBar::hidden())
     }
 
-    /// As a `PUT`, with progress when it is large: bytes sent, then the wait for what the server makes of them.
+    /// As a `PUT`, with progress: bytes sent, then the wait for what the server makes of them.
     pub(super) fn upload(
         &self,
         what: &str,
@@ -157,31 +156,29 @@ impl<'a> Client<'a> {
         query: Query<'_>,
         body: &Value,
     ) -> Result<Answer> {
-        let bytes = body.to_string().len();
-        let bar = match bytes >= SHOWN_FROM_BYTES {
-            true => self.session.output.upload(what, bytes as u64),
-            false => ProgressBar::hidden(),
-        };
-        let answer = self.send_shown("PUT", path, query, Some(body), &bar);
+        let text = body.to_string();
+        let bar = self.session.output.upload(what, text.len() as u64);
+        let answer = self.exchange("PUT", &self.url(path, query), Some(text), &bar);
         bar.finish_and_clear();
         answer
     }
 
-    fn send_shown(
+    fn url(&self, path: &str, query: Query<'_>) -> String {
+        format!("{}{path}{}", self.target.base, query_string(query))
+    }
+
+    fn exchange(
         &self,
         method: &str,
-        path: &str,
-        query: Query<'_>,
-        body: Option<&Value>,
+        url: &str,
+        text: Option<String>,
         bar: &ProgressBar,
     ) -> Result<Answer> {
-        let url = format!("{}{path}{}", self.target.base, query_string(query));
-        let text = body.map(Value::to_string);
-        self.trace(method, &url, text.as_deref());
+        self.trace(method, url, text.as_deref());
         let key = BASE64_STANDARD.encode(&self.target.auth);
         let mut request = Request::builder()
             .method(method)
-            .uri(&url)
+            .uri(url)
             .header("authorization", format!("Basic {key}"))
             .header("accept", "application/json");
         if let Some(text) = &text {
