@@ -4,6 +4,7 @@
 //! compare and print, and never wait, lock or reach outside.
 
 pub mod action;
+pub mod action_put;
 pub mod activation;
 pub mod digest;
 pub mod json;
@@ -15,6 +16,7 @@ pub mod tenant;
 pub mod time;
 
 pub use action::{Action, Exec, Version};
+pub use action_put::ActionPut;
 pub use activation::{Activation, ActivationId, Response, Status};
 pub use digest::Digest;
 pub use json::Json;
