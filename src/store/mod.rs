@@ -14,6 +14,8 @@
 pub(crate) mod catalog;
 pub(crate) mod embedded;
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod suite;
 
 use std::sync::Arc;

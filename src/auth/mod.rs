@@ -1,0 +1,73 @@
+//! Who calls, and how much they may.
+//!
+//! [`keys`] turns an `Authorization` header into an [`Identity`]; [`throttle`] holds each namespace to its rate and its
+//! concurrency. Both are on the path of every invocation and touch neither disk nor tree there.
+//!
+//! Invariants:
+//! - a key in clear text is held no longer than it takes to check it, and is never logged;
+//! - what an operator changes (key, block, limits, delete) holds from the next request on.
+
+pub(crate) mod keys;
+pub(crate) mod setup;
+pub(crate) mod throttle;
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+pub(crate) use keys::{Credential, Keys};
+pub(crate) use setup::{ensure_defaults, uses_well_known_keys};
+pub(crate) use throttle::{Admission, Throttle};
+
+use crate::model::Namespace;
+use crate::model::limits::EffectiveLimits;
+use crate::store;
+
+/// The namespace whose key opens the admin API.
+pub(crate) const SYSTEM_NAMESPACE: &str = "whisk.system";
+
+/// The namespace a fresh installation has for its users.
+pub(crate) const GUEST_NAMESPACE: &str = "guest";
+
+/// A caller whose key was checked.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// The namespace the key belongs to; also the subject.
+    pub(crate) namespace: Namespace,
+    /// The user part of the key.
+    pub(crate) uuid: Uuid,
+    /// What holds for the namespace.
+    pub(crate) limits: Arc<EffectiveLimits>,
+    /// Whether it may use the admin API.
+    pub(crate) system: bool,
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Denied {
+    /// No `Authorization` header.
+    #[error("The resource requires authentication, which was not supplied with the request")]
+    Missing,
+    /// Malformed, unknown, wrong or blocked; which of them is not said.
+    #[error("The supplied authentication is invalid")]
+    Invalid,
+    /// The keys could not be read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// The two keys that exist from the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// `uuid:key` of the namespace `guest`. Unset: the well-known key, made at the first start only. Set: holds from the
+    /// next start on, whatever was stored. Empty: no such namespace is made.
+    pub(crate) guest_key: Option<String>,
+    /// `uuid:key` of the namespace `whisk.system`, which opens the admin API. Unset: the well-known key, made when there
+    /// is none. Set: holds from the next start on, whatever was stored. Never empty.
+    pub(crate) system_key: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;
