@@ -6,6 +6,8 @@ pub mod config;
 pub mod model;
 pub mod telemetry;
 
+mod api;
+mod auth;
 mod invoke;
 mod pool;
 mod queue;

@@ -1,0 +1,180 @@
+//! `POST /api/v1/namespaces/{ns}/actions/{name}`: runs an action. The one handler whose speed decides.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::actions::{find, permit_kind};
+use super::edge::X_REQUEST_ID;
+use super::error::{Error, Result};
+use super::extract::{Place, Query, authenticate, expect_json, payload};
+use super::{Front, activations, wire};
+use crate::auth::{Admission, Credential, Identity};
+use crate::invoke::{Answer, Call, Caller};
+use crate::model::{Action, Activation, ActivationId, Fqn, Json, Status};
+
+/// Names the activation in the answer, whatever its body is.
+const X_OPENWHISK_ACTIVATION_ID: HeaderName = HeaderName::from_static("x-openwhisk-activation-id");
+
+/// `on` keeps the record even where the namespace keeps none.
+const X_OW_EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-extra-logging");
+
+/// Longest wait for a blocking call, and the one when nobody says otherwise; milliseconds.
+const WAIT_MS_MAX: u64 = 60_000;
+
+static NO_PAYLOAD: LazyLock<Json> = LazyLock::new(Json::empty_object);
+
+/// What the query asks for.
+struct Options {
+    wait: Option<Duration>,
+    result_only: bool,
+}
+
+/// Runs an action. The order of the checks is the contract's: who, how large, how often, and only then whether it exists.
+pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let identity = authenticate(&front, &parts.headers).await?;
+    let bytes_max = identity.limits.payload_size_max;
+    let body = payload(&front, &parts.headers, body, bytes_max).await?;
+    let throttle = &front.state.throttle;
+    let admission = throttle.admit(&identity.namespace, &identity.limits)?;
+    let name = Place::of(&parts.uri, &identity)?.action(&parts.uri)?;
+    let options = options(&parts.uri)?;
+    let payload = parameters(&parts.headers, &body.bytes)?;
+    drop(body);
+    let action = resolve(&front, &name).await?;
+    permit_kind(&action.exec.kind, &identity)?;
+    if !front.state.store.activations.has_room() {
+        return Err(Error::unavailable(1, "too many records wait for the disk"));
+    }
+    let caller = caller(&parts, &identity, &action);
+    let call = call(&parts, action, payload, options.wait, admission);
+    match front.state.invoker.invoke(caller, call).await? {
+        Answer::Accepted(id) => accepted(id),
+        Answer::Finished(activation) => finished(&activation, options.result_only),
+    }
+}
+
+async fn resolve(front: &Front, name: &Fqn) -> Result<Arc<Action>> {
+    if let Some(action) = front.state.catalog.cached_action(name) {
+        return Ok(action);
+    }
+    let (action, _) = Box::pin(find(front, name)).await?;
+    Ok(action)
+}
+
+fn options(uri: &Uri) -> Result<Options> {
+    let query = Query::of(uri);
+    let blocking = query.flag("blocking")?;
+    let result_only = query.flag("result")?;
+    let wait_ms = match query.get("timeout")? {
+        None => WAIT_MS_MAX,
+        Some(text) => match text.parse() {
+            Ok(ms @ 1..=WAIT_MS_MAX) => ms,
+            _ => {
+                let detail = format!("Timeout must be number of milliseconds up to {WAIT_MS_MAX}.");
+                return Err(Error::query("timeout", detail));
+            }
+        },
+    };
+    Ok(Options {
+        wait: blocking.then(|| Duration::from_millis(wait_ms)),
+        result_only,
+    })
+}
+
+fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
+    if body.is_empty() {
+        return Ok(NO_PAYLOAD.clone());
+    }
+    expect_json(headers)?;
+    Json::parse_object(body).map_err(Error::malformed)
+}
+
+fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
+    let wants_key = action.annotations.is_truthy("provide-api-key", true);
+    let api_key = || {
+        let credential = Credential::from_header(parts.headers.get(AUTHORIZATION)?.as_bytes())?;
+        Some(credential.to_string().into())
+    };
+    let forced = || {
+        let asked = parts.headers.get(X_OW_EXTRA_LOGGING);
+        asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"on"))
+    };
+    let limits = &identity.limits;
+    Caller {
+        namespace: identity.namespace.clone(),
+        subject: identity.namespace.clone(),
+        api_key: wants_key.then(api_key).flatten(),
+        result_bytes_max: usize::try_from(limits.result_size_max).unwrap_or(usize::MAX),
+        record: limits.store_activations || forced(),
+    }
+}
+
+fn call(
+    parts: &Parts,
+    action: Arc<Action>,
+    payload: Json,
+    wait: Option<Duration>,
+    admission: Admission,
+) -> Call {
+    let transaction = parts.headers.get(X_REQUEST_ID);
+    let transaction = transaction.and_then(|id| id.to_str().ok());
+    Call {
+        action,
+        payload,
+        wait,
+        transaction: transaction.unwrap_or_default().into(),
+        admission: Box::new(admission),
+    }
+}
+
+/// 202: it runs, or will.
+fn accepted(id: ActivationId) -> Result<Response> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Accepted {
+        activation_id: ActivationId,
+    }
+    let body = Accepted { activation_id: id };
+    Ok(named(wire::json(StatusCode::ACCEPTED, &body)?, id))
+}
+
+/// It ran: 200, 502 for a failure of the action, 500 for one of ours.
+fn finished(activation: &Activation, result_only: bool) -> Result<Response> {
+    let response = &activation.response;
+    let status = match response.status {
+        Status::Success => StatusCode::OK,
+        Status::ApplicationError | Status::DeveloperError => StatusCode::BAD_GATEWAY,
+        Status::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    // An array is answered bare, whatever was asked for.
+    let is_array = response.status == Status::Success && response.result.is_array();
+    let answer = if result_only || is_array {
+        wire::text(status, response.result.clone())
+    } else {
+        wire::json(status, &activations::Whole::without_logs(activation))?
+    };
+    Ok(named(answer, activation.id))
+}
+
+fn named(mut response: Response, id: ActivationId) -> Response {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hex = [0; 32];
+    for (pair, byte) in hex.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&hex) {
+        let headers = response.headers_mut();
+        headers.insert(X_OPENWHISK_ACTIVATION_ID, value);
+    }
+    response
+}

@@ -1,0 +1,225 @@
+//! The HTTP edge. Nothing else knows HTTP.
+//!
+//! `serve` (connections) → `edge` (around every request: transaction, CORS, errors, one place to observe) → the router
+//! below → a handler: authenticate, check, act, answer.
+//!
+//! Invariants:
+//! - every answer carries `X-Request-ID`; every error is `{"error", "code"}` with that id as its code;
+//! - checks happen in the order the handlers list them: who, how large, how often, what, whether;
+//! - every wait and every buffer has a bound: heads, bodies, idle connections, and how many of each there are.
+
+mod actions;
+mod activations;
+mod admin;
+mod edge;
+mod error;
+mod extract;
+mod info;
+mod invocations;
+mod namespaces;
+mod ops;
+mod paging;
+mod serve;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+pub(crate) use edge::Edge;
+pub(crate) use serve::serve;
+
+use crate::auth::{Keys, Throttle};
+use crate::invoke::{Invoke, Upload};
+use crate::model::limits::EffectiveLimits;
+use crate::store::Store;
+use crate::store::catalog::Catalog;
+
+/// What the edge needs of the rest of the front.
+pub(crate) struct State {
+    /// Actions by name.
+    pub(crate) catalog: Arc<Catalog>,
+    /// Tenants and activations.
+    pub(crate) store: Store,
+    /// Who calls.
+    pub(crate) keys: Arc<Keys>,
+    /// How much they may.
+    pub(crate) throttle: Arc<Throttle>,
+    /// Runs actions.
+    pub(crate) invoker: Arc<dyn Invoke>,
+    /// Checks and compiles code.
+    pub(crate) uploads: Arc<dyn Upload>,
+    /// Whether this node can serve, or why not.
+    pub(crate) ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// The metrics, as Prometheus reads them.
+    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Limits of a namespace that sets none.
+    pub(crate) defaults: EffectiveLimits,
+    /// What `GET /api/v1` says of this build.
+    pub(crate) build: Build,
+}
+
+/// Which build this is.
+#[derive(Debug, Clone)]
+pub(crate) struct Build {
+    /// When it was built, or its version.
+    pub(crate) date: String,
+    /// Its number.
+    pub(crate) number: String,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("State")
+    }
+}
+
+/// Bounds of the edge.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Connections at one time; those beyond are told 503 and closed.
+    pub(crate) connections_max: u32,
+    /// Seconds a new connection has for the head of its first request.
+    pub(crate) head_timeout_s: u64,
+    /// Seconds a connection may idle between requests; twice that to take an answer.
+    pub(crate) idle_timeout_s: u64,
+    /// Seconds a body has to arrive.
+    pub(crate) body_timeout_s: u64,
+    /// Bytes of a request's path and query.
+    pub(crate) uri_bytes_max: usize,
+    /// Bytes of a request's body where nothing smaller holds.
+    pub(crate) body_bytes_max: u64,
+    /// Bytes of all bodies over 64 KiB that are held at one time; what does not fit is told 503.
+    pub(crate) body_memory_bytes_max: u64,
+    /// Bytes of an action's code as sent, base64 or not.
+    pub(crate) code_bytes_max: u64,
+    /// Bytes of an entity's annotations.
+    pub(crate) annotation_bytes_max: u64,
+    /// Seconds requests in flight have to end once the server drains.
+    pub(crate) drain_timeout_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_384,
+            head_timeout_s: 15,
+            idle_timeout_s: 70,
+            body_timeout_s: 60,
+            uri_bytes_max: 8 << 10,
+            body_bytes_max: 50 << 20,
+            body_memory_bytes_max: 256 << 20,
+            code_bytes_max: 48 << 20,
+            annotation_bytes_max: 1 << 20,
+            drain_timeout_s: 65,
+        }
+    }
+}
+
+impl Config {
+    fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_s)
+    }
+}
+
+/// What handlers work with.
+struct Front {
+    state: State,
+    config: Config,
+    /// Room for large bodies, in units of [`extract::BODY_ROOM_UNIT_BYTES`].
+    body_room: Semaphore,
+}
+
+impl Front {
+    fn new(state: State, config: Config) -> Arc<Self> {
+        let units = config.body_memory_bytes_max / extract::BODY_ROOM_UNIT_BYTES;
+        let units = usize::try_from(units).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            body_room: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
+            state,
+            config,
+        })
+    }
+}
+
+/// Every route, grouped by who calls it.
+fn router(front: Arc<Front>) -> Router {
+    Router::new()
+        // Anyone
+        .route("/", get(info::server))
+        .route("/api/v1", get(info::api))
+        .route("/api/v1/", get(info::api))
+        // Whoever watches over the machine
+        .route("/ping", get(ops::ping))
+        .route("/health", get(ops::health))
+        .route("/metrics", get(ops::metrics))
+        // Tenants
+        .route("/api/v1/namespaces", get(namespaces::list))
+        .route("/api/v1/namespaces/", get(namespaces::list))
+        .route("/api/v1/namespaces/{ns}/limits", get(namespaces::limits))
+        .route(
+            "/api/v1/namespaces/{ns}/limits/{x}",
+            get(namespaces::inner_limits),
+        )
+        .route("/api/v1/namespaces/{ns}/actions", actions_of_namespace())
+        .route("/api/v1/namespaces/{ns}/actions/", actions_of_namespace())
+        .route("/api/v1/namespaces/{ns}/actions/{name}", action())
+        .route(
+            "/api/v1/namespaces/{ns}/actions/{package}/",
+            get(actions::list_package),
+        )
+        .route("/api/v1/namespaces/{ns}/actions/{package}/{name}", action())
+        .route("/api/v1/namespaces/{ns}/activations", get(activations::list))
+        .route("/api/v1/namespaces/{ns}/activations/", get(activations::list))
+        .route("/api/v1/namespaces/{ns}/activations/{id}", get(activations::get))
+        .route(
+            "/api/v1/namespaces/{ns}/activations/{id}/logs",
+            get(activations::logs),
+        )
+        .route(
+            "/api/v1/namespaces/{ns}/activations/{id}/result",
+            get(activations::result),
+        )
+        // The operator, with the system key
+        .route("/admin/v1/namespaces", get(admin::list))
+        .route(
+            "/admin/v1/namespaces/{ns}",
+            put(admin::create).get(admin::get).delete(admin::delete),
+        )
+        .route("/admin/v1/namespaces/{ns}/key", post(admin::rotate_key))
+        .route(
+            "/admin/v1/namespaces/{ns}/limits",
+            put(admin::put_limits)
+                .get(admin::get_limits)
+                .delete(admin::delete_limits),
+        )
+        .route("/admin/v1/namespaces/{ns}/block", post(admin::block))
+        .route("/admin/v1/namespaces/{ns}/unblock", post(admin::unblock))
+        .fallback(async || error::Error::no_route())
+        .method_not_allowed_fallback(async || error::Error::wrong_method())
+        .with_state(front)
+}
+
+type Methods = axum::routing::MethodRouter<Arc<Front>>;
+
+fn action() -> Methods {
+    get(actions::get)
+        .put(actions::put)
+        .delete(actions::delete)
+        .post(invocations::invoke)
+}
+
+/// A PUT or DELETE here lacks the name of the entity: the wire says 404, not 405.
+fn actions_of_namespace() -> Methods {
+    get(actions::list)
+        .put(async || error::Error::no_route())
+        .delete(async || error::Error::no_route())
+}
+
+#[cfg(test)]
+mod tests;
