@@ -1,43 +1,153 @@
-//! The composition root: builds everything from a [`Config`], and takes it down again.
+//! The composition root: builds every part from a [`Config`], serves, and takes it all down again. The only file that
+//! picks backends and the only one that sees both the front and the back.
 //!
-//! Provisional: it binds, says what it would serve, and lets go. The surface is what `cli/serve.rs` needs.
+//! Order matters at both ends. Up: the data folder is taken first (a second server stops there), then everything is
+//! built, then the port is opened, then what a former process had accepted is queued again, and only then is anything
+//! served. Down: no new connections, requests in flight are finished, then runs are, then the store is closed.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use async_trait::async_trait;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
-use crate::config::Config;
+use crate::api;
+use crate::auth::{self, Keys, Throttle};
+use crate::config::{self, Config};
+use crate::invoke::{Invoker, Upload, UploadError, Waits};
+use crate::model::{Digest, Timestamp};
+use crate::pool::{self, Pool};
+use crate::queue::message::Work;
+use crate::queue::{Hands, MemoryQueue, Queue, Replies};
+use crate::sandbox::{self, Compiler, Refused, Sandbox, Wasmtime};
+use crate::store::catalog::Catalog;
+use crate::store::{Store, Tenants, embedded};
+use crate::telemetry::metrics::{self, Gauges};
+use crate::worker::{Worker, WorkerHands};
+
+/// Actions kept in memory, without their code: some KiB each.
+const CATALOG_ENTRIES_MAX: usize = 20_000;
+/// How often queues are looked at for callers that waited too long.
+const TICK: Duration = Duration::from_millis(50);
+/// How often idle instances are looked at; a keep-alive is exact to this.
+const REAP: Duration = Duration::from_secs(1);
+/// How often records past their retention are looked for.
+const EXPIRE: Duration = Duration::from_secs(60);
+/// Longest time a drain waits for runs: the longest timeout an action may have by default, and a little.
+const DRAIN_MAX: Duration = Duration::from_secs(310);
 
 /// A running server.
 #[derive(Debug)]
 pub struct App {
-    listener: TcpListener,
     address: SocketAddr,
     summary: Vec<String>,
+    guest_key: Option<String>,
+    /// Ends the server when it is sent or dropped, and the task that serves.
+    server: (oneshot::Sender<()>, JoinHandle<()>),
+    engine: Engine,
+    keeper: embedded::Keeper,
+    upkeep: JoinSet<()>,
+    /// Threads that guests compute on. Taken when it is shut down, which must not happen by dropping it here.
+    guests: Option<Runtime>,
+}
+
+/// The back, joined.
+#[derive(Clone)]
+struct Engine {
+    queue: Arc<dyn Queue>,
+    pool: Pool,
+    worker: Arc<Worker>,
+    /// The queue knows the worker weakly; this keeps it.
+    _hands: Arc<WorkerHands>,
+    waits: Arc<Waits>,
+    store: Store,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sandbox, as uploads need it.
+struct Uploads(Arc<dyn Sandbox>);
+
+#[async_trait]
+impl Upload for Uploads {
+    async fn prepare(&self, _kind: &str, code: Arc<str>) -> Result<Digest, UploadError> {
+        match self.0.prepare(code).await {
+            Ok(prepared) => Ok(prepared.program),
+            Err(Refused::Invalid(why)) => Err(UploadError::Invalid(why)),
+            Err(Refused::TooCostly(why)) => Err(UploadError::TooCostly(why)),
+            Err(Refused::Unavailable(why)) => Err(UploadError::Unavailable(why)),
+        }
+    }
 }
 
 impl App {
-    /// Builds every part, opens the data folder and listens. Nothing is served before it returns.
+    /// Builds every part, opens the data folder and serves.
     ///
     /// # Errors
-    /// With what was wrong and where: the address, the data folder, what this machine cannot give.
+    /// With what was wrong and where: the address, the data folder, the keys, what this machine cannot give.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let data = &config.server.data;
-        tokio::fs::create_dir_all(data)
-            .await
-            .with_context(|| format!("cannot use the data folder {}", data.display()))?;
+        let render = metrics::install().map_err(anyhow::Error::msg)?;
+        let (folder, limits) = (config.server.data.clone(), config.store.clone());
+        let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
+        let (store, keeper) = opened?;
+        auth::ensure_defaults(&*store.tenants, &config.auth).await?;
         let listen = config.server.listen;
+        if !listen.ip().is_loopback() && auth::uses_well_known_keys(&*store.tenants).await? {
+            bail!(
+                "refusing to listen on {listen}: the guest or the system key is one that everybody knows. Set keys of your \
+                 own with guest_key and system_key in the [auth] section, or WISP_AUTH_GUEST_KEY and WISP_AUTH_SYSTEM_KEY \
+                 (a UUID, a colon, 64 letters or digits)"
+            );
+        }
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
-        let address = listener.local_addr().context("the address is unknown")?;
-        let summary = vec![format!("data: {}", data.display())];
+        let address = listener.local_addr()?;
+
+        let sandbox = Wasmtime::new(sandbox_config(&config)?, &config.server.data)
+            .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
+        let guests = guest_threads(&config)?;
+        let engine = Engine::new(&config, &sandbox, &store, &guests);
+        let summary = summary(&config, &sandbox, &engine);
+        let state = state(&config, &sandbox, &engine, render)?;
+        let recovered = engine.recover().await?;
+        if recovered > 0 {
+            tracing::info!(
+                recovered,
+                "work accepted before the last stop is queued again"
+            );
+        }
+        let (stop, stopped) = oneshot::channel();
+        let edge = config.api.clone();
+        let served = tokio::spawn(async move {
+            // Sent or dropped, both mean: stop.
+            api::serve(listener, state, edge, async { drop(stopped.await) }).await;
+        });
+        let upkeep = engine.upkeep();
+        let guest_key = guest_key(&*store.tenants, &config.auth).await?;
+        let server = (stop, served);
         Ok(Self {
-            listener,
             address,
             summary,
+            guest_key,
+            server,
+            engine,
+            keeper,
+            upkeep,
+            guests: Some(guests),
         })
     }
 
@@ -47,7 +157,7 @@ impl App {
         self.address
     }
 
-    /// What it chose: pool sizes, memory budget, data folder. One `title: fact` each.
+    /// What it chose: pool sizes, memory budget, data folder. One line each.
     #[must_use]
     pub fn summary(&self) -> Vec<String> {
         self.summary.clone()
@@ -56,31 +166,292 @@ impl App {
     /// The guest namespace's `uuid:key`, while it is the one the configuration gave it.
     #[must_use]
     pub fn guest_key(&self) -> Option<String> {
-        Some(crate::cli::GUEST_KEY.to_owned())
+        self.guest_key.clone()
     }
 
-    /// Activations accepted and not finished: what a drain waits for.
+    /// Activations accepted and not ended.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        0
+        self.engine.waits.count()
     }
 
-    /// Stops accepting, finishes what runs, closes the store.
+    /// Stops accepting, finishes what runs, closes the store. What was promised and waits runs at the next start.
     ///
     /// # Errors
-    /// When something could not be written before the end.
-    #[expect(
-        clippy::unused_async,
-        reason = "the surface; there is nothing to wait for yet"
-    )]
-    pub async fn drain(self) -> anyhow::Result<()> {
-        drop(self.listener);
+    /// When records could not be written.
+    pub async fn drain(mut self) -> anyhow::Result<()> {
+        let (stop, served) = self.server;
+        drop(stop.send(()));
+        served.await?;
+        if tokio::time::timeout(DRAIN_MAX, self.engine.worker.idle())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                runs = self.engine.worker.runs(),
+                "runs did not end and are left behind"
+            );
+        }
+        self.upkeep.shutdown().await;
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_background();
+        }
+        self.keeper.close().await?;
         Ok(())
     }
 }
 
-/// Runs the compiler in this process and nothing else: what `wisp __compile` is, started by the sandbox.
-#[must_use]
-pub fn compile_child() -> ExitCode {
-    ExitCode::FAILURE
+/// The guest's key, as far as it is known: the configured one, or the well-known one while it opens the namespace.
+async fn guest_key(tenants: &dyn Tenants, config: &auth::Config) -> anyhow::Result<Option<String>> {
+    let key = config
+        .guest_key
+        .clone()
+        .unwrap_or_else(|| auth::WELL_KNOWN_GUEST.to_owned());
+    let Ok(credential) = key.parse::<auth::Credential>() else {
+        return Ok(None);
+    };
+    let tenant = tenants.by_uuid(credential.uuid).await?;
+    let opens = tenant.is_some_and(|tenant| tenant.key_digest == credential.digest());
+    Ok(opens.then_some(key))
+}
+
+/// Runs the compiler in this process and nothing else: what `wisp __compile` is, started by the sandbox with `args` after it.
+pub fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
+    crate::sandbox::compile_child(args)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The threads that guests compute on when their first slice was not enough.
+fn guest_threads(config: &Config) -> anyhow::Result<Runtime> {
+    let threads = match config.worker.guest_threads {
+        0 => cores(),
+        threads => threads,
+    };
+    let niceness = config.worker.guest_niceness;
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("guest")
+        .on_thread_start(move || {
+            // On Linux the niceness is the thread's. Failing only costs latency.
+            if let Err(error) = rustix::process::nice(niceness) {
+                tracing::debug!(%error, "guest threads run at the priority of all others");
+            }
+        })
+        .enable_all()
+        .build()
+        .context("cannot start the guests' threads")
+}
+
+/// The sandbox's configuration, with this very program as its compiler unless another was named.
+fn sandbox_config(config: &Config) -> anyhow::Result<sandbox::Config> {
+    let program = match &config.server.compiler {
+        Some(program) => program.clone(),
+        None => config::own_program().context("cannot find this program to compile with")?,
+    };
+    Ok(sandbox::Config {
+        compiler: Compiler::Process(program),
+        ..config.sandbox.clone()
+    })
+}
+
+fn memory_budget(config: &Config) -> usize {
+    match config.pool.memory_mib {
+        0 => pool::detect_budget(),
+        mib => usize::try_from(mib)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(1 << 20),
+    }
+}
+
+fn summary(config: &Config, sandbox: &Arc<Wasmtime>, engine: &Engine) -> Vec<String> {
+    let mut lines = sandbox.describe();
+    lines.push(format!(
+        "memory of guests: at most {} MiB together; idle instances are kept {} s",
+        engine.pool.occupancy().memory_budget_bytes >> 20,
+        config.pool.keep_alive_s
+    ));
+    lines.push(format!(
+        "runs at one time: at most {}, on {} cores",
+        engine.worker.runs_max(),
+        cores()
+    ));
+    lines
+}
+
+fn state(
+    config: &Config,
+    sandbox: &Arc<Wasmtime>,
+    engine: &Engine,
+    render: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<api::State> {
+    let store = engine.store.clone();
+    let gauges = (engine.clone(), Arc::clone(sandbox));
+    let invoker = Invoker::new(
+        Arc::clone(&engine.queue),
+        store.clone(),
+        Arc::clone(&engine.waits),
+    );
+    let ready = engine.clone();
+    let catalog = Catalog::new(Arc::clone(&store.entities), CATALOG_ENTRIES_MAX);
+    let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
+        .context("the system has no randomness")?;
+    Ok(api::State {
+        catalog: Arc::new(catalog),
+        keys: Arc::new(keys),
+        throttle: Arc::new(Throttle::default()),
+        defaults: config.limits.clone(),
+        build: api::Build {
+            date: env!("CARGO_PKG_VERSION").to_owned(),
+            number: "standalone".to_owned(),
+        },
+        invoker: Arc::new(invoker),
+        uploads: Arc::new(Uploads(Arc::clone(sandbox) as _)),
+        ready: Arc::new(move || ready.ready()),
+        metrics: Arc::new(move || {
+            metrics::set(&gauges.0.gauges(&*gauges.1));
+            render.run_upkeep();
+            render.render()
+        }),
+        store,
+    })
+}
+
+impl Engine {
+    fn new(config: &Config, sandbox: &Arc<Wasmtime>, store: &Store, guests: &Runtime) -> Self {
+        let queue = MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted));
+        let pool = Pool::new(
+            &config.pool,
+            Arc::clone(sandbox) as _,
+            memory_budget(config),
+        );
+        let worker = Worker::new(
+            &config.worker,
+            cores(),
+            Arc::clone(&queue) as _,
+            pool.clone(),
+            store.clone(),
+            guests.handle().clone(),
+        );
+        let hands = Arc::new(WorkerHands(Arc::clone(&worker)));
+        let waits = Arc::new(Waits::default());
+        let (weak_hands, weak_waits) = (Arc::downgrade(&hands), Arc::downgrade(&waits));
+        queue.attach(
+            weak_hands as Weak<dyn Hands>,
+            weak_waits as Weak<dyn Replies>,
+        );
+        Self {
+            queue,
+            pool,
+            worker,
+            _hands: hands,
+            waits,
+            store: store.clone(),
+        }
+    }
+
+    /// Queues again what a former process accepted and did not finish; returns how much.
+    async fn recover(&self) -> anyhow::Result<usize> {
+        let mut unfinished = Vec::new();
+        for pending in self.store.accepted.pending().await? {
+            match serde_json::from_slice::<Work>(&pending.work) {
+                Ok(work) if work.version == Work::VERSION => {
+                    let recorded = self.store.activations.get(&work.namespace, work.id).await?;
+                    match recorded {
+                        // It had ended; only its settlement was lost.
+                        Some(_) => self.store.accepted.settle(work.id),
+                        None => unfinished.push((work, pending.begun)),
+                    }
+                }
+                Ok(work) => {
+                    tracing::error!(activation = %pending.id, version = work.version, "accepted work of another release is left alone");
+                }
+                Err(error) => {
+                    tracing::error!(activation = %pending.id, %error, "accepted work cannot be read and is left alone");
+                }
+            }
+        }
+        Ok(self.worker.recover(unfinished))
+    }
+
+    /// What happens now and then, until the set is shut down.
+    fn upkeep(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let worker = Arc::clone(&self.worker);
+        tasks.spawn(every(TICK, move || {
+            worker.tick();
+            std::future::ready(())
+        }));
+        let worker = Arc::clone(&self.worker);
+        tasks.spawn(every(REAP, move || {
+            // Dropping many instances takes a while: not on a thread that serves.
+            let worker = Arc::clone(&worker);
+            let reaped = tokio::task::spawn_blocking(move || worker.reap());
+            async move { drop(reaped.await) }
+        }));
+        let activations = Arc::clone(&self.store.activations);
+        tasks.spawn(every(EXPIRE, move || {
+            let activations = Arc::clone(&activations);
+            async move {
+                match activations.expire(Timestamp::now()).await {
+                    Ok(0) => {}
+                    Ok(count) => {
+                        tracing::info!(count, "activation records are past their retention")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "old activation records could not be removed")
+                    }
+                }
+            }
+        }));
+        tasks
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.store.activations.has_room() {
+            Ok(())
+        } else {
+            Err(
+                "the store cannot keep up or has no room on its disk: activation records wait"
+                    .to_owned(),
+            )
+        }
+    }
+
+    fn gauges(&self, sandbox: &dyn Sandbox) -> Gauges {
+        let (backlog, pool, programs) = (
+            self.queue.backlog(),
+            self.pool.occupancy(),
+            sandbox.occupancy(),
+        );
+        Gauges {
+            queue_depth: backlog.count,
+            queue_bytes: backlog.bytes,
+            queue_oldest_age: backlog.oldest_age,
+            runs: self.worker.runs(),
+            runs_max: self.worker.runs_max(),
+            idle: pool.idle,
+            running: pool.running,
+            programs: programs.programs,
+            program_bytes: programs.program_bytes,
+            slots_used: programs.slots_used,
+            slots: programs.slots,
+            evictions: pool.evictions,
+            memory_used_bytes: pool.memory_used_bytes,
+            memory_budget_bytes: pool.memory_budget_bytes,
+            inflight: self.waits.count(),
+        }
+    }
+}
+
+/// Calls `what` every `period`; one that takes longer delays the next.
+async fn every<F: Future<Output = ()>>(period: Duration, mut what: impl FnMut() -> F) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        what().await;
+    }
 }

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use crate::telemetry;
+use crate::model::limits::EffectiveLimits;
+use crate::store::embedded;
+use crate::{api, auth, pool, queue, sandbox, telemetry, worker};
 
 /// The embedded documentation of every knob.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -35,6 +37,22 @@ pub struct Config {
     pub server: Server,
     /// What it says while it runs.
     pub log: telemetry::Config,
+    /// The two keys that exist from the start.
+    pub(crate) auth: auth::Config,
+    /// What a namespace may use that sets no limits of its own.
+    pub(crate) limits: EffectiveLimits,
+    /// Connections and bodies.
+    pub(crate) api: api::Config,
+    /// What waits.
+    pub(crate) queue: queue::Config,
+    /// What runs at one time.
+    pub(crate) worker: worker::Config,
+    /// Warm instances and memory.
+    pub(crate) pool: pool::Config,
+    /// Guests: compiling, slots, stacks.
+    pub(crate) sandbox: sandbox::Config,
+    /// Activation records and their retention.
+    pub(crate) store: embedded::Config,
 }
 
 /// The `[server]` section.
@@ -45,6 +63,9 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Folder of everything that is kept.
     pub data: PathBuf,
+    /// The `wisp` program that compiles uploads, in processes of its own; this one when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compiler: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -52,6 +73,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3233)),
             data: PathBuf::from("./wisp-data"),
+            compiler: None,
         }
     }
 }
@@ -243,6 +265,11 @@ fn line_of(section: &str, key: &str, text: &str) -> Option<usize> {
 
 fn name_is(name: &toml::Spanned<toml::de::DeString<'_>>, wanted: &str) -> bool {
     name.get_ref() == wanted
+}
+
+/// The file this program was started from.
+pub(crate) fn own_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
 }
 
 /// What was read of the environment, once.

@@ -13,11 +13,11 @@ pub(crate) mod throttle;
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(crate) use keys::{Credential, Keys};
-pub(crate) use setup::{ensure_defaults, uses_well_known_keys};
+pub(crate) use setup::{WELL_KNOWN_GUEST, ensure_defaults, uses_well_known_keys};
 pub(crate) use throttle::{Admission, Throttle};
 
 use crate::model::Namespace;
@@ -58,7 +58,7 @@ pub(crate) enum Denied {
 }
 
 /// The two keys that exist from the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// `uuid:key` of the namespace `guest`. Unset: the well-known key, made at the first start only. Set: holds from the

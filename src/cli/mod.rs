@@ -43,7 +43,8 @@ const COMPILE_CHILD: &str = "__compile";
 pub fn main() -> ExitCode {
     let arguments = config::arguments();
     if arguments.get(1).is_some_and(|first| first == COMPILE_CHILD) {
-        return crate::app::compile_child();
+        let rest = arguments.into_iter().skip(2);
+        return crate::app::compile_child(rest.filter_map(|arg| arg.into_string().ok()));
     }
     let environment = Environment::read();
     let output = Output::terminal(environment.colour());

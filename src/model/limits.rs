@@ -122,7 +122,8 @@ pub struct NamespaceLimits {
 }
 
 /// What holds for one namespace: its own limits laid over the platform's defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct EffectiveLimits {
     /// Invocations accepted per wall-clock minute.
     pub invocations_per_minute: u64,
@@ -138,7 +139,8 @@ pub struct EffectiveLimits {
     pub timeout: Range,
     /// Values of `concurrency` an action may ask for.
     pub concurrency: Range,
-    /// Largest `instances` of an action.
+    /// Largest `instances` of an action; not set by itself, see [`NamespaceLimits::max_action_instances`].
+    #[serde(skip)]
     pub instances_max: u64,
     /// Bytes of bound parameters.
     pub parameter_size_max: u64,
