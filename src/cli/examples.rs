@@ -108,9 +108,9 @@ impl Example {
     }
 
     /// A line for a shell that invokes it with this program.
-    pub(super) fn invoke(&self, command: &str, host: &str) -> String {
+    pub(super) fn invoke(&self, command: &str, flags: &str) -> String {
         let mut words = vec![format!(
-            "{command} action invoke {} -r{host}",
+            "{command} action invoke {} -r{flags}",
             quoted(&self.name)
         )];
         for (key, value) in &self.params {
@@ -122,6 +122,23 @@ impl Example {
         }
         words.join(" ")
     }
+}
+
+/// At most `count` of `examples`, those with parameters first, no two that take the same ones: they would look alike.
+pub(super) fn worth_trying<'a>(examples: &[&'a Example], count: usize) -> Vec<&'a Example> {
+    let mut worth: Vec<&Example> = Vec::new();
+    let mut sorted = examples.to_vec();
+    sorted.sort_by_key(|example| example.params.is_empty());
+    for example in sorted {
+        if !worth
+            .iter()
+            .any(|other| other.params.keys().eq(example.params.keys()))
+        {
+            worth.push(example);
+        }
+    }
+    worth.truncate(count);
+    worth
 }
 
 /// A word as a shell takes it.
@@ -163,6 +180,23 @@ mod tests {
                 .curl("http://h:1", "u:k")
                 .ends_with("'http://h:1/api/v1/namespaces/_/actions/b?blocking=true&result=true'")
         );
+    }
+
+    #[test]
+    fn examples_worth_trying_do_not_look_alike() {
+        let of = |name: &str, params: &str| {
+            let text = format!("name = \"{name}\"\ncode = \"x\"\n[params]\n{params}");
+            toml::from_str::<Example>(&text).unwrap()
+        };
+        let all = [
+            of("none", ""),
+            of("a", "name = 1"),
+            of("b", "name = 2"),
+            of("c", "n = 3"),
+        ];
+        let worth = worth_trying(&all.each_ref(), 2);
+        let names: Vec<&str> = worth.iter().map(|example| example.name.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
     }
 
     #[test]

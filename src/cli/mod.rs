@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub use props::{GUEST_KEY, SYSTEM_KEY};
+pub(crate) use props::GUEST_KEY;
 
 use crate::config::{self, Environment};
 use failure::Result;

@@ -12,13 +12,13 @@ use super::{Globals, Session};
 use crate::config::Environment;
 
 /// The key of namespace `guest` that every OpenWhisk for one's own machine begins with.
-pub const GUEST_KEY: &str = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:123zO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
+pub(crate) const GUEST_KEY: &str = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:123zO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
 
 /// The key of namespace `whisk.system`, as well known.
-pub const SYSTEM_KEY: &str = "789c46b1-71f6-4ed5-8c54-816aa4f8c502:abczO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
+const SYSTEM_KEY: &str = "789c46b1-71f6-4ed5-8c54-816aa4f8c502:abczO3xZCLrMN6v2BKK1dXYFpXlPkccOFqm12CdAsMgRU4VrNZ9lyGVCGuMDGIwP";
 
 /// Where a server is when nobody says otherwise.
-pub(super) const HOST: &str = "http://127.0.0.1:3233";
+const HOST: &str = "http://127.0.0.1:3233";
 
 /// The file's lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

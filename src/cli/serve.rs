@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::client::Client;
 use super::examples::{self, Example};
 use super::failure::{Failure, Result};
-use super::props::{HOST, Target};
+use super::props::Target;
 use super::{Globals, Session};
 use crate::app::App;
 use crate::config::{Config, Setting};
@@ -22,7 +22,7 @@ use crate::telemetry;
 /// The exit code of a server that was told twice to stop.
 const STOPPED_TWICE: u8 = 130;
 
-/// How many lines to paste are printed for each client.
+/// How many examples are shown in lines to paste.
 const SHOWN: usize = 2;
 
 /// `wisp serve …`
@@ -311,26 +311,30 @@ impl Place {
         }
     }
 
-    /// Lines for a shell. Examples with parameters first: they show more.
+    /// Lines for a shell.
     fn paste(&self, session: Session<'_>, key: &str, deployed: &[&Example]) {
         let output = session.output;
-        let mut worth: Vec<&&Example> = deployed.iter().collect();
-        worth.sort_by_key(|example| example.params.is_empty());
+        let worth = examples::worth_trying(deployed, SHOWN);
         let Some(first) = worth.first() else {
             return;
         };
         let command = session.environment.own_command();
-        let mut host = match self.url == HOST {
-            true => String::new(),
-            false => format!(" --apihost {}", self.url),
-        };
-        if key != super::GUEST_KEY {
-            host.extend([" -u ", key]);
+        // What this shell's client would do unasked, by its properties and variables, needs no flags.
+        let unasked = Target::of(session).ok();
+        let mut flags = String::new();
+        if unasked
+            .as_ref()
+            .is_none_or(|unasked| unasked.base != self.url)
+        {
+            flags.extend([" --apihost ", &self.url]);
+        }
+        if unasked.is_none_or(|unasked| unasked.auth != key) {
+            flags.extend([" -u ", key]);
         }
         output.line(&format!("\n  {}\n", output.bold("Paste one of these")));
         output.line(&format!("  {}", first.curl(&self.url, key)));
-        for example in worth.iter().take(SHOWN) {
-            output.line(&format!("  {}", example.invoke(&command, &host)));
+        for example in &worth {
+            output.line(&format!("  {}", example.invoke(&command, &flags)));
         }
     }
 }
