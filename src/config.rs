@@ -3,9 +3,10 @@
 //! The only module that reads the environment, for the server and for the client. `config.default.toml` documents every
 //! knob and is what the defaults are checked against.
 //!
-//! A new section is one field of [`Config`], one line in [`Config::validate`] and its lines in `config.default.toml`;
-//! the section's type belongs to the component it configures: `serde(default, deny_unknown_fields)`, and a `validate`
-//! that names the key and the reason.
+//! A new section is one field of [`Config`], one line in [`Config::validate`] (when something can be impossible that no
+//! single key shows) and its lines in `config.default.toml`. Its type belongs to the component it configures and is
+//! `Debug + Clone + Default + Deserialize` with `serde(default, deny_unknown_fields)`; its `validate` names the key and
+//! the reason.
 //!
 //! Invariant: whatever is refused is refused with where it came from (file and line, variable, or flag) and why.
 
@@ -15,7 +16,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
@@ -30,7 +31,7 @@ pub const DEFAULTS: &str = include_str!("config.default.toml");
 const CLIENT_VARIABLES: [&str; 3] = ["WISP_APIHOST", "WISP_AUTH", "WISP_SYSTEM_KEY"];
 
 /// Everything `wisp serve` can be told.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens and what it keeps.
@@ -56,7 +57,7 @@ pub struct Config {
 }
 
 /// The `[server]` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Address and port of the API.
@@ -184,6 +185,30 @@ impl Config {
         environment: &Environment,
         flags: Vec<Setting>,
     ) -> Result<Self, Error> {
+        Self::merge(file, environment, flags).map(|(config, _)| config)
+    }
+
+    /// What [`Config::load`] would give, as a file that says all of it. Keys without a default stand only if they are set.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn show(
+        file: Option<&Path>,
+        environment: &Environment,
+        flags: Vec<Setting>,
+    ) -> Result<String, Error> {
+        let (_, said) = Self::merge(file, environment, flags)?;
+        let mut all = DEFAULTS.parse::<Table>().unwrap_or_default();
+        lay_over(&mut all, said);
+        Ok(all.to_string())
+    }
+
+    /// Everything that was said, and what follows from it.
+    fn merge(
+        file: Option<&Path>,
+        environment: &Environment,
+        flags: Vec<Setting>,
+    ) -> Result<(Self, Table), Error> {
         let (name, text) = match file {
             Some(path) => (path.display().to_string(), read(path)?),
             None => ("defaults".to_owned(), String::new()),
@@ -204,12 +229,12 @@ impl Config {
             setting.check()?;
             setting.lay_over(&mut table);
         }
-        let config: Self = table.try_into().map_err(in_file)?;
+        let config: Self = table.clone().try_into().map_err(in_file)?;
         config.validate().map_err(|(section, key, reason)| Error {
             origin: origin(section, key, &settings, &name, &text),
             reason: format!("{section}.{key}: {reason}"),
         })?;
-        Ok(config)
+        Ok((config, table))
     }
 
     /// What no single key can tell: section, key to blame, reason.
@@ -219,11 +244,15 @@ impl Config {
         self.log.validate().map_err(of("log"))?;
         Ok(())
     }
+}
 
-    /// It as a file would say it.
-    #[must_use]
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+/// Puts every value of `over` into `table`, tables within tables.
+fn lay_over(table: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) => lay_over(inner, over),
+            (_, value) => drop(table.insert(key, value)),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::failure::{Failure, Result};
 use super::props::Target;
 use super::{Globals, Session};
 use crate::app::App;
-use crate::config::{Config, Setting};
+use crate::config::{self, Config, Setting};
 use crate::telemetry;
 
 /// The exit code of a server that was told twice to stop.
@@ -75,18 +75,14 @@ impl Serve {
             );
             return Err(failure.advise("Say where it listens with --listen."));
         }
-        let config = Config::load(self.config.as_deref(), session.environment, self.settings());
-        let config = config.map_err(|refused| {
-            let failure = Failure::usage(refused.to_string());
-            match refused.reason.contains("socket address") {
-                true => failure.advise("Write ADDRESS:PORT, as 127.0.0.1:3233 or [::1]:3233."),
-                false => failure,
-            }
-        })?;
+        let (file, environment) = (self.config.as_deref(), session.environment);
         if self.print_config {
-            session.output.raw(config.to_toml().as_bytes());
+            let shown =
+                Config::show(file, environment, self.settings()).map_err(|e| refused(&e))?;
+            session.output.raw(shown.as_bytes());
             return Ok(0);
         }
+        let config = Config::load(file, environment, self.settings()).map_err(|e| refused(&e))?;
         telemetry::init(&config.log, session.environment.colour()).map_err(Failure::usage)?;
         for stranger in session.environment.strangers() {
             tracing::warn!(
@@ -336,6 +332,15 @@ impl Place {
         for example in &worth {
             output.line(&format!("  {}", example.invoke(&command, &flags)));
         }
+    }
+}
+
+/// A configuration that cannot be.
+fn refused(error: &config::Error) -> Failure {
+    let failure = Failure::usage(error.to_string());
+    match error.reason.contains("socket address") {
+        true => failure.advise("Write ADDRESS:PORT, as 127.0.0.1:3233 or [::1]:3233."),
+        false => failure,
     }
 }
 

@@ -7,11 +7,11 @@ pub(crate) mod metrics;
 
 use std::io::IsTerminal;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 /// The `[log]` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How lines look.
@@ -30,7 +30,7 @@ impl Default for Config {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For people: time, level, sentence, fields.
