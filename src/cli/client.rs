@@ -22,6 +22,9 @@ use super::props::{Target, is_loopback};
 /// Most bytes of an answer: a page of 200 full records with their logs.
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
+/// From this size a server is asked before the body is sent, so that a refusal is read instead of a broken connection.
+const ASKED_FROM_BYTES: usize = 256 << 10;
+
 /// A server, and the key to it.
 #[derive(Debug)]
 pub(super) struct Client<'a> {
@@ -185,6 +188,9 @@ impl<'a> Client<'a> {
             request = request
                 .header("content-type", "application/json")
                 .header("content-length", text.len());
+            if text.len() >= ASKED_FROM_BYTES {
+                request = request.header("expect", "100-continue");
+            }
         }
         let sent = match text {
             Some(text) => SendBody::from_owned_reader(Counted {
