@@ -146,6 +146,10 @@ pub(super) async fn put_limits(
         return Err(Error::no_body());
     }
     expect_json(&parts.headers)?;
+    if body.bytes.trim_ascii_start().first() != Some(&b'{') {
+        // Structs would be read from arrays, too.
+        return Err(Error::malformed("expected a JSON object"));
+    }
     let limits: NamespaceLimits = serde_json::from_slice(&body.bytes).map_err(Error::malformed)?;
     possible(&front.state.defaults.with(&limits)).map_err(Error::malformed)?;
     set_limits(&front, &namespace, limits).await

@@ -180,7 +180,7 @@ fn transaction(headers: &mut HeaderMap) -> HeaderValue {
     fresh
 }
 
-/// 32 characters that no other request has: not secret, hence a generator of a few nanoseconds (SplitMix64), seeded from
+/// 32 characters that no other request has: not secret, hence a generator of a few nanoseconds (`SplitMix64`), seeded from
 /// the system once per thread.
 fn fresh_id() -> [u8; 32] {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

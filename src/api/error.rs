@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -186,6 +188,8 @@ impl Error {
         *response.body_mut() = Body::from(serde_json::to_vec(&shape).unwrap_or_default());
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        // The router counted the body it saw, an empty one.
+        headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, JSON);
         if let Some(seconds) = retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -238,9 +238,4 @@ impl Keys {
         self.cached
             .retain(|_, identity| identity.namespace != *namespace);
     }
-
-    /// The limits of a namespace that sets none.
-    pub(crate) fn defaults(&self) -> &EffectiveLimits {
-        &self.defaults
-    }
 }

@@ -162,6 +162,7 @@ impl Throttle {
     }
 
     /// Invocations of `namespace` in flight.
+    #[cfg(test)]
     pub(crate) fn in_flight(&self, namespace: &Namespace) -> u64 {
         self.meters
             .get(namespace)

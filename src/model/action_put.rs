@@ -124,6 +124,15 @@ fn typed<'a, T: Deserialize<'a>>(raw: &'a RawValue, otherwise: &str) -> Result<T
     serde_json::from_str(raw.get()).map_err(|_| otherwise.into())
 }
 
+/// As [`typed`], for structs: those could be read from arrays, too.
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue, otherwise: &str) -> Result<T, Malformed> {
+    if raw.get().starts_with('{') {
+        typed(raw, otherwise)
+    } else {
+        Err(otherwise.into())
+    }
+}
+
 fn version(raw: &RawValue) -> Result<Version, Malformed> {
     typed(raw, "semantic version malformed")
 }
@@ -183,9 +192,11 @@ impl ExecPut {
     #[must_use]
     pub fn is_binary(&self) -> bool {
         let code = self.code.trim().as_bytes();
-        let data = code.strip_suffix(b"==").or(code.strip_suffix(b"="));
+        let data = code.strip_suffix(b"==").or_else(|| code.strip_suffix(b"="));
         let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-        !code.is_empty() && code.len() % 4 == 0 && data.unwrap_or(code).iter().all(is_digit)
+        !code.is_empty()
+            && code.len().is_multiple_of(4)
+            && data.unwrap_or(code).iter().all(is_digit)
     }
 }
 
@@ -300,8 +311,9 @@ fn parameters(raw: &RawValue) -> Result<Parameters, Malformed> {
         encryption: Option<String>,
     }
     let mut kept: Vec<Parameter> = Vec::new();
-    let given: Vec<Raw<'_>> = typed(raw, "parameters malformed!")?;
+    let given: Vec<&RawValue> = typed(raw, "parameters malformed!")?;
     for one in given {
+        let one: Raw<'_> = object(one, "parameters malformed!")?;
         let parameter = Parameter {
             value: compact(one.value)?,
             key: one.key,
@@ -327,8 +339,9 @@ fn annotations(raw: &RawValue) -> Result<Annotations, Malformed> {
         value: &'a RawValue,
     }
     let mut annotations = Annotations::default();
-    let given: Vec<Raw<'_>> = typed(raw, "annotations malformed!")?;
+    let given: Vec<&RawValue> = typed(raw, "annotations malformed!")?;
     for one in given {
+        let one: Raw<'_> = object(one, "annotations malformed!")?;
         if one.key.is_empty() {
             return Err("annotations malformed!".into());
         }

@@ -45,9 +45,20 @@ fn wrong_bodies_are_refused_in_the_words_of_the_wire() {
             json!({"parameters": [{"key": "", "value": 1}]}),
             "parameters malformed!",
         ),
+        (json!({"parameters": [["a", 1]]}), "parameters malformed!"),
         (json!({"annotations": "x"}), "annotations malformed!"),
+        (json!({"annotations": [["a", 1]]}), "annotations malformed!"),
         (json!({"version": "0.0.0"}), "semantic version malformed"),
         (json!({"version": 1}), "semantic version malformed"),
+    ];
+    for (body, text) in rows {
+        assert_eq!(parse(&body).expect_err("wrong"), text, "{body}");
+    }
+}
+
+#[test]
+fn limits_that_are_no_whole_numbers_are_refused_in_the_words_of_the_wire() {
+    let rows = [
         (json!({"limits": []}), "limits malformed"),
         (
             json!({"limits": {"timeout": 1.5}}),

@@ -1,0 +1,270 @@
+//! The wire, without guests: requests in, answers out, through the whole edge, before a store in memory and an invoker
+//! that does what it is told.
+
+mod actions;
+mod activations;
+mod admin;
+mod edge;
+mod invocations;
+mod serve;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::{Build, Config, Edge, State};
+use crate::auth::setup::{WELL_KNOWN_GUEST, WELL_KNOWN_SYSTEM};
+use crate::auth::{Config as AuthConfig, Keys, Throttle, ensure_defaults};
+use crate::invoke::{self, Answer, Call, Caller, Invoke, Upload, UploadError};
+use crate::model::limits::EffectiveLimits;
+use crate::model::{
+    Activation, ActivationId, Annotations, Digest, EntityName, Json, Namespace, Response, Status,
+    Timestamp, Version,
+};
+use crate::store::catalog::Catalog;
+use crate::store::fake::Fake;
+
+/// Answers what the test says, and remembers what it was asked.
+#[derive(Default)]
+struct Scripted {
+    answer: Mutex<Option<Result<Answer, invoke::Error>>>,
+    asked: Mutex<Vec<(Caller, Call)>>,
+}
+
+#[async_trait]
+impl Invoke for Scripted {
+    async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, invoke::Error> {
+        self.asked.lock().push((caller, call));
+        let answer = self.answer.lock().take();
+        answer.unwrap_or(Ok(Answer::Accepted(ActivationId(0xabc))))
+    }
+}
+
+/// Takes every code but `bad` and `slow`.
+struct Compiler;
+
+#[async_trait]
+impl Upload for Compiler {
+    async fn prepare(&self, _kind: &str, code: Arc<str>) -> Result<Digest, UploadError> {
+        match &*code {
+            "bad" => Err(UploadError::Invalid("it is no module".to_owned())),
+            "slow" => Err(UploadError::TooCostly("it takes too long".to_owned())),
+            "later" => Err(UploadError::Unavailable("compilers are busy".to_owned())),
+            _ => Ok(Digest::of(code.as_bytes())),
+        }
+    }
+}
+
+/// A whole front in memory.
+struct Site {
+    edge: Edge,
+    store: Arc<Fake>,
+    invoker: Arc<Scripted>,
+    throttle: Arc<Throttle>,
+    ready: Arc<Mutex<Result<(), String>>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    fn error(&self) -> String {
+        let json = self.json();
+        let code = json["code"].as_str().expect("every error has a code");
+        assert_eq!(Some(code), self.header("x-request-id"));
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        json["error"]
+            .as_str()
+            .expect("every error has a text")
+            .to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    #[track_caller]
+    fn is(&self, status: u16) -> &Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    fn refuses(&self, status: u16, error: &str) {
+        self.is(status);
+        assert_eq!(self.error(), error);
+    }
+}
+
+impl Site {
+    async fn new() -> Self {
+        Self::with(EffectiveLimits::default(), Config::default()).await
+    }
+
+    async fn with(defaults: EffectiveLimits, config: Config) -> Self {
+        let (state, parts) = Self::state(defaults).await;
+        let (store, invoker, ready) = parts;
+        let throttle = Arc::clone(&state.throttle);
+        let edge = Edge::new(state, config);
+        Self {
+            edge,
+            store,
+            invoker,
+            throttle,
+            ready,
+        }
+    }
+
+    async fn state(
+        defaults: EffectiveLimits,
+    ) -> (
+        State,
+        (Arc<Fake>, Arc<Scripted>, Arc<Mutex<Result<(), String>>>),
+    ) {
+        let (store, fake) = Fake::store();
+        ensure_defaults(&*store.tenants, &AuthConfig::default())
+            .await
+            .expect("keys");
+        let keys = Keys::new(Arc::clone(&store.tenants), defaults.clone()).expect("randomness");
+        let invoker = Arc::new(Scripted::default());
+        let ready = Arc::new(Mutex::new(Ok(())));
+        let is_ready = Arc::clone(&ready);
+        let state = State {
+            catalog: Arc::new(Catalog::new(Arc::clone(&store.entities), 1000)),
+            store,
+            keys: Arc::new(keys),
+            throttle: Arc::new(Throttle::default()),
+            invoker: Arc::clone(&invoker) as Arc<dyn Invoke>,
+            uploads: Arc::new(Compiler),
+            ready: Arc::new(move || is_ready.lock().clone()),
+            metrics: Arc::new(|| "up 1\n".to_owned()),
+            defaults,
+            build: Build {
+                date: "today".to_owned(),
+                number: "7".to_owned(),
+            },
+        };
+        (state, (fake, invoker, ready))
+    }
+
+    async fn send(&self, request: Request<Body>) -> Got {
+        let (parts, body) = self.edge.respond(request).await.into_parts();
+        let bytes = body
+            .collect()
+            .await
+            .expect("bodies here do not break")
+            .to_bytes();
+        if let Some(length) = parts.headers.get("content-length") {
+            assert_eq!(length.to_str().expect("a number"), bytes.len().to_string());
+        }
+        let text = String::from_utf8(bytes.to_vec()).expect("bodies here are text");
+        Got {
+            status: parts.status,
+            headers: parts.headers,
+            text,
+        }
+    }
+
+    /// As the holder of `key`.
+    async fn call(&self, key: &str, method: &str, path: &str, body: impl Into<Body>) -> Got {
+        let method: Method = method.parse().expect("a method");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", basic(key))
+            .header("content-type", "application/json")
+            .body(body.into())
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// As `guest`.
+    async fn guest(&self, method: &str, path: &str, body: impl Into<Body>) -> Got {
+        self.call(WELL_KNOWN_GUEST, method, &api(path), body).await
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.guest("GET", path, "").await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Got {
+        self.guest("PUT", path, body.to_string()).await
+    }
+
+    /// As `whisk.system`.
+    async fn system(&self, method: &str, path: &str, body: impl Into<Body>) -> Got {
+        self.call(WELL_KNOWN_SYSTEM, method, path, body).await
+    }
+
+    /// An action `name` in `guest`.
+    async fn with_action(self, name: &str) -> Self {
+        let exec = json!({"exec": {"kind": "wasm:1", "code": "(module)"}});
+        self.put(&format!("_/actions/{name}"), exec).await.is(200);
+        self
+    }
+
+    fn will(&self, answer: Result<Answer, invoke::Error>) {
+        *self.invoker.answer.lock() = Some(answer);
+    }
+}
+
+/// Paths of tests start behind `/api/v1/namespaces/`, unless they start with a slash.
+fn api(path: &str) -> String {
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/api/v1/namespaces/{path}")
+    }
+}
+
+fn basic(key: &str) -> String {
+    format!("Basic {}", STANDARD.encode(key))
+}
+
+fn bare(method: &str, path: &str) -> Request<Body> {
+    let method: Method = method.parse().expect("a method");
+    let request = Request::builder().method(method).uri(path);
+    request.body(Body::empty()).expect("a request")
+}
+
+/// A record of `guest`'s.
+fn record(id: u128, name: &str, start: u64, status: Status, result: &Value) -> Activation {
+    let guest = Namespace::parse("guest").expect("legal");
+    let mut annotations = Annotations::default();
+    annotations.set("path", Json::from_serialize(&format!("guest/{name}")));
+    let own = name.split('/').next_back().expect("a name");
+    Activation {
+        namespace: guest.clone(),
+        name: EntityName::parse(own).expect("legal"),
+        version: Version::FIRST,
+        subject: guest,
+        id: ActivationId(id),
+        start: Timestamp(start),
+        end: Some(Timestamp(start + 12)),
+        duration: Some(12),
+        cause: None,
+        response: Response {
+            status,
+            size: Some(20),
+            result: Json::from_serialize(result),
+        },
+        logs: vec!["2024-01-01T00:00:00.000000000Z stdout: hi".to_owned()].into(),
+        annotations,
+    }
+}
