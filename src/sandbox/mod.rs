@@ -10,8 +10,25 @@
 //! - memory is granted before it is given to a guest ([`Grant`]), and counts everything the store holds;
 //! - an instance serves one action of one namespace until it is dropped; its slot is zeroed before it is used again.
 
+mod abi;
+mod cache;
+mod code;
+mod command;
+mod compile;
+mod component;
+mod config;
+mod engine;
+mod epoch;
 #[cfg(test)]
 pub(crate) mod fake;
+mod host;
+mod instance;
+mod limits;
+mod output;
+mod program;
+mod run;
+mod service;
+mod wasi;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,6 +39,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::model::Digest;
+
+pub(crate) use compile::compile_child;
+pub(crate) use config::{Compiler, Config};
+pub(crate) use service::Wasmtime;
+
+/// The hidden argument that turns this executable into a compiler, see [`compile_child`].
+pub(crate) const COMPILE_ARG: &str = "__compile";
 
 /// How a program is called; decided from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,0 +1,258 @@
+//! Compiling untrusted modules: in a process of their own, with limits of memory, CPU and time, a few at once.
+//!
+//! Each compile has a fresh process. A compiler that serves several would save some milliseconds of a start that
+//! happens at uploads only, and would let a module that subverts it write the next tenant's code.
+//!
+//! On the pipe, both ways, one frame: a byte (class there, verdict back), eight bytes of length, the bytes.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+
+use super::config::{Compiler, Config};
+use super::engine::{Class, compiler_config};
+use super::{COMPILE_ARG, Refused};
+
+const VERDICT_ARTEFACT: u8 = 0;
+const VERDICT_INVALID: u8 = 1;
+/// Largest answer a compiler may give, as a multiple of the module, and a floor.
+const ARTEFACT_RATIO_MAX: usize = 64;
+const ARTEFACT_BYTES_FLOOR: usize = 16 << 20;
+/// Bytes of a message about an invalid module that are passed on.
+const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// Compiles, a few modules at once.
+pub(super) struct Compile {
+    config: Config,
+    permits: Semaphore,
+    waiting: AtomicUsize,
+}
+
+/// Counts somebody who waits for a compiler.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Compile {
+    /// A compiler with the settings of `config`.
+    pub(super) fn new(config: &Config) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parallel = config.compile_parallel_max.unwrap_or(cores).max(1);
+        Self {
+            config: config.clone(),
+            permits: Semaphore::new(parallel),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Compiles `module` for `class`.
+    ///
+    /// # Errors
+    /// `Invalid` with the compiler's words, `TooCostly` when it passed a limit, `Unavailable` when too many wait or
+    /// the compiler cannot be run.
+    pub(super) async fn compile(
+        &self,
+        class: Class,
+        module: Arc<[u8]>,
+    ) -> Result<Vec<u8>, Refused> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let counted = Waiting(&self.waiting);
+        if waiting >= self.config.compile_waiting_max {
+            return Err(Refused::Unavailable(
+                "Too many modules are waiting to be compiled; try again in a few seconds.".into(),
+            ));
+        }
+        let permit = self.permits.acquire().await;
+        let _permit =
+            permit.map_err(|_| Refused::Unavailable("The compiler is shutting down.".into()))?;
+        drop(counted);
+        match &self.config.compiler {
+            Compiler::InProcess => self.in_process(class, module).await,
+            Compiler::Process(path) => self.in_child(path, class, &module).await,
+        }
+    }
+
+    async fn in_process(&self, class: Class, module: Arc<[u8]>) -> Result<Vec<u8>, Refused> {
+        let config = self.config.clone();
+        let compiled = tokio::task::spawn_blocking(move || compile(&config, class, &module)).await;
+        compiled
+            .map_err(|error| Refused::Unavailable(format!("The compiler failed: {error}.")))?
+            .map_err(Refused::Invalid)
+    }
+
+    async fn in_child(&self, path: &Path, class: Class, module: &[u8]) -> Result<Vec<u8>, Refused> {
+        let limit = Duration::from_millis(self.config.compile_timeout_ms);
+        let mut child = self.spawn(path).map_err(|error| {
+            tracing::error!(path = %path.display(), %error, "the compiler cannot be started");
+            Refused::Unavailable("The compiler cannot be started; try again later.".into())
+        })?;
+        let exchanged = tokio::time::timeout(limit, exchange(&mut child, class, module)).await;
+        let Ok(exchanged) = exchanged else {
+            // Dropping the child kills it.
+            return Err(Refused::TooCostly(format!(
+                "The module took longer than {} s to compile.",
+                limit.as_secs_f32()
+            )));
+        };
+        match exchanged {
+            Ok((VERDICT_ARTEFACT, artefact)) => Ok(artefact),
+            Ok((_, message)) => Err(Refused::Invalid(
+                String::from_utf8_lossy(&message).into_owned(),
+            )),
+            Err(error) => {
+                let status = child.wait().await;
+                tracing::info!(%error, ?status, "a compiler ended without an answer");
+                Err(Refused::TooCostly(format!(
+                    "The module cannot be compiled within {} MiB of memory and {} s of CPU time.",
+                    self.config.compile_memory_mib_max,
+                    limit.as_secs().max(1)
+                )))
+            }
+        }
+    }
+
+    fn spawn(&self, path: &Path) -> std::io::Result<Child> {
+        let config = &self.config;
+        Command::new(path)
+            .arg(COMPILE_ARG)
+            .arg(config.compile_memory_mib_max.to_string())
+            .arg((config.compile_timeout_ms / 1000).max(1).to_string())
+            .arg(config.small_slot_kib.to_string())
+            .arg(config.stack_kib.to_string())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+    }
+}
+
+/// Sends the module, reads the answer.
+async fn exchange(
+    child: &mut Child,
+    class: Class,
+    module: &[u8],
+) -> std::io::Result<(u8, Vec<u8>)> {
+    let closed = || std::io::Error::other("a pipe to the compiler is closed");
+    let mut stdin = child.stdin.take().ok_or_else(closed)?;
+    let mut stdout = child.stdout.take().ok_or_else(closed)?;
+    let class = match class {
+        Class::Small => 0_u8,
+        Class::Large => 1,
+    };
+    stdin.write_all(&[class]).await?;
+    stdin
+        .write_all(&(module.len() as u64).to_le_bytes())
+        .await?;
+    stdin.write_all(module).await?;
+    drop(stdin);
+    let verdict = stdout.read_u8().await?;
+    let len = stdout.read_u64_le().await?;
+    let most = ARTEFACT_BYTES_FLOOR.max(module.len().saturating_mul(ARTEFACT_RATIO_MAX));
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if len > most {
+        return Err(std::io::Error::other("the artefact is too large"));
+    }
+    let mut bytes = Vec::with_capacity(len);
+    stdout.take(len as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < len {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok((verdict, bytes))
+}
+
+/// Compiles in this very process.
+fn compile(config: &Config, class: Class, module: &[u8]) -> Result<Vec<u8>, String> {
+    let engine =
+        Engine::new(&compiler_config(config, class)).map_err(|error| format!("{error:#}"))?;
+    let artefact = if wasmparser::Parser::is_component(module) {
+        engine.precompile_component(module)
+    } else {
+        engine.precompile_module(module)
+    };
+    artefact.map_err(|error| {
+        let mut text = format!("The module is not valid: {error:#}.");
+        let cut = text.floor_char_boundary(MESSAGE_BYTES_MAX);
+        text.truncate(cut);
+        text
+    })
+}
+
+/// What the process started with [`COMPILE_ARG`] does: lowers its own limits, compiles the one module on stdin, writes
+/// the artefact to stdout. `args` are what follows the argument.
+pub(crate) fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
+    match serve_one(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody reads stderr; the status is all there is to say.
+        Err(_) => ExitCode::from(70),
+    }
+}
+
+fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
+    let numbers: Vec<u64> = args.filter_map(|arg| arg.parse().ok()).collect();
+    let [memory_mib, cpu_s, small_slot_kib, stack_kib] = numbers[..] else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    lower_limits(memory_mib, cpu_s)?;
+    let size = |value: u64| usize::try_from(value).map_err(std::io::Error::other);
+    let config = Config {
+        small_slot_kib: size(small_slot_kib)?,
+        stack_kib: size(stack_kib)?,
+        ..Config::default()
+    };
+    let mut input = std::io::stdin().lock();
+    let mut head = [0_u8; 9];
+    input.read_exact(&mut head)?;
+    let [class, len @ ..] = head;
+    let class = if class == 0 {
+        Class::Small
+    } else {
+        Class::Large
+    };
+    let mut module = Vec::new();
+    input
+        .take(u64::from_le_bytes(len))
+        .read_to_end(&mut module)?;
+    let (verdict, bytes) = match compile(&config, class, &module) {
+        Ok(artefact) => (VERDICT_ARTEFACT, artefact),
+        Err(message) => (VERDICT_INVALID, message.into_bytes()),
+    };
+    let mut output = std::io::stdout().lock();
+    output.write_all(&[verdict])?;
+    output.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    output.write_all(&bytes)?;
+    output.flush()
+}
+
+/// Memory, CPU time, no files, no core dump, and an end with the parent.
+fn lower_limits(memory_mib: u64, cpu_s: u64) -> std::io::Result<()> {
+    let lower = |resource, value: u64| {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )
+    };
+    lower(Resource::As, memory_mib << 20)?;
+    lower(Resource::Cpu, cpu_s)?;
+    lower(Resource::Fsize, 0)?;
+    lower(Resource::Core, 0)?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}

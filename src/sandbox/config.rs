@@ -1,0 +1,89 @@
+//! Every knob of the sandbox, with its unit and what it balances.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Where and how modules are compiled.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Compiler {
+    /// In a process of its own: this executable, started with the hidden argument [`super::COMPILE_ARG`]. The default of
+    /// the service, whose caller fills in the path.
+    Process(PathBuf),
+    /// In this process, without its limits of memory and CPU: for tests, which have no executable at hand.
+    #[default]
+    InProcess,
+}
+
+/// Settings of the sandbox. `None` means: computed from the machine at start, see `describe`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// How modules are compiled.
+    #[serde(skip)]
+    pub(crate) compiler: Compiler,
+    /// Compilers at one time; the number of cores when unset.
+    pub(crate) compile_parallel_max: Option<usize>,
+    /// Uploads that may wait for a compiler; more are told to come back.
+    pub(crate) compile_waiting_max: usize,
+    /// Wall time one compile may take, milliseconds.
+    pub(crate) compile_timeout_ms: u64,
+    /// Address space of a compiler process, MiB.
+    pub(crate) compile_memory_mib_max: u64,
+
+    /// Bytes of a module, unpacked.
+    pub(crate) module_bytes_max: usize,
+    /// Bytes of the artefacts kept on disk, MiB; the longest unused are removed beyond it.
+    pub(crate) artefact_mib_max: u64,
+    /// Programs kept linked in memory; each takes about four of the process's mappings (`vm.max_map_count`).
+    pub(crate) programs_max: usize,
+    /// Bytes of artefacts kept mapped, MiB.
+    pub(crate) programs_mib_max: usize,
+
+    /// Bytes of an instance slot of the small class, KiB: a multiple of 64, at most 1,024. A module whose memory
+    /// provably stays within it is small. Slots of more than 64 KiB are laid open one by one at start (some µs each).
+    pub(crate) small_slot_kib: usize,
+    /// Instance slots of the small class.
+    pub(crate) small_slots: Option<u32>,
+    /// Instance slots of the large class; each is 4 GiB of address space.
+    pub(crate) large_slots: Option<u32>,
+    /// Bytes of a slot of the large class that stay resident when its instance is gone, KiB.
+    pub(crate) large_keep_resident_kib: usize,
+    /// Largest memory a large instance may have, MiB; actions are limited far below by their own limit.
+    pub(crate) large_memory_mib_max: usize,
+    /// Elements of a table.
+    pub(crate) table_elements_max: u32,
+
+    /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
+    pub(crate) stacks: u32,
+    /// Bytes of stack a guest may use, KiB.
+    pub(crate) stack_kib: usize,
+    /// How often running guests yield, microseconds.
+    pub(crate) tick_us: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            compiler: Compiler::default(),
+            compile_parallel_max: None,
+            compile_waiting_max: 256,
+            compile_timeout_ms: 60_000,
+            compile_memory_mib_max: 4096,
+            module_bytes_max: 48 << 20,
+            artefact_mib_max: 16 << 10,
+            programs_max: 2000,
+            programs_mib_max: 512,
+            small_slot_kib: 64,
+            small_slots: None,
+            large_slots: None,
+            large_keep_resident_kib: 1024,
+            large_memory_mib_max: 4096,
+            table_elements_max: 20_000,
+            stacks: 1024,
+            stack_kib: 512,
+            tick_us: 1000,
+        }
+    }
+}

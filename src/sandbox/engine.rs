@@ -1,0 +1,351 @@
+//! Two engines, one per size class, and the pools behind them, sized to this machine.
+//!
+//! | class | which programs | slot | bounds | initial memory |
+//! |---|---|---|---|---|
+//! | small | core modules whose one memory provably stays within a slot | 64 KiB to 1 MiB, no guard | checked in code | copied |
+//! | large | everything else, and every component | 4 GiB and guard pages | guard pages | copy-on-write from the artefact |
+//!
+//! The small class is for density. Its slots lie side by side and are all readable and writable, so that the kernel
+//! keeps one mapping for all of them: a hundred thousand instances do not touch `vm.max_map_count`. To that end slots
+//! of more than one page are laid open at start ([`open_slots`]): wasmtime opens a slot as far as its instance asks,
+//! never closes it again where bounds are checked in code, and a half-open slot would cost two mappings.
+//!
+//! The large class pays up to three mappings per live instance and buys loads and stores without checks.
+
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+use wasmtime::{
+    Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
+};
+
+use super::config::Config;
+
+/// Bytes of a page of linear memory.
+pub(super) const WASM_PAGE_BYTES: usize = 64 << 10;
+/// Elements of a table in the small class: one page of the host per slot.
+pub(super) const SMALL_TABLE_ELEMENTS: u32 = 256;
+/// Most instance slots of the small class when the machine decides; 1 KiB of bookkeeping each is the reason.
+const SMALL_SLOTS_MAX: u64 = 1 << 17;
+/// Most instance slots of the large class when the machine decides.
+const LARGE_SLOTS_MAX: u64 = 16 << 10;
+/// Fewer slots than these are not worth starting with.
+const SLOTS_MIN: u64 = 16;
+/// Mappings a live instance of the large class may take: image, open memory, closed rest.
+const MAPS_PER_LARGE_SLOT: u64 = 3;
+/// Mappings a linked program takes: header, code, read-only data, and what follows.
+const MAPS_PER_PROGRAM: u64 = 4;
+/// Mappings left to everything else: threads, the allocator, the database.
+const MAPS_SPARE: u64 = 4096;
+/// Taken for the machine's memory when it cannot be read.
+const MEMORY_BYTES_GUESS: u64 = 2 << 30;
+/// Stack for host functions under the guest's.
+const HOST_STACK_BYTES: usize = 512 << 10;
+
+/// A size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    Small,
+    Large,
+}
+
+impl Class {
+    /// As the compiler process and the names of artefacts have it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+        }
+    }
+}
+
+/// Both engines and what was decided about them.
+pub(super) struct Engines {
+    small: Engine,
+    large: Engine,
+    pub(super) small_slots: u32,
+    pub(super) large_slots: u32,
+    described: Vec<String>,
+}
+
+impl Engines {
+    /// Builds both engines and reserves their pools.
+    ///
+    /// # Errors
+    /// When the settings contradict each other or the machine has no room for even small pools; says which and why.
+    pub(super) fn new(config: &Config) -> Result<Self, String> {
+        check(config)?;
+        let machine = Machine::look();
+        let (small, small_slots) = reserve(config, Class::Small, small_slots(config, &machine))?;
+        let (large, large_slots) = reserve(config, Class::Large, large_slots(config, &machine))?;
+        open_slots(&small, config, small_slots)
+            .map_err(|error| format!("the slots of the small class cannot be opened: {error:#}"))?;
+        let described = describe(config, &machine, small_slots, large_slots);
+        Ok(Self {
+            small,
+            large,
+            small_slots,
+            large_slots,
+            described,
+        })
+    }
+
+    /// The engine of a class.
+    pub(super) fn get(&self, class: Class) -> &Engine {
+        match class {
+            Class::Small => &self.small,
+            Class::Large => &self.large,
+        }
+    }
+
+    /// What was chosen, and why: a line each.
+    pub(super) fn describe(&self) -> Vec<String> {
+        self.described.clone()
+    }
+
+    /// Instance slots in use.
+    pub(super) fn slots_used(&self) -> usize {
+        [&self.small, &self.large]
+            .into_iter()
+            .filter_map(Engine::pooling_allocator_metrics)
+            .map(|metrics| metrics.memories())
+            .sum()
+    }
+}
+
+/// Settings that code generation depends on; without a pool, for a compiler.
+pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config {
+    let mut engine = wasmtime::Config::new();
+    engine
+        .epoch_interruption(true)
+        .max_wasm_stack(config.stack_kib << 10)
+        .async_stack_size((config.stack_kib << 10) + HOST_STACK_BYTES)
+        .async_stack_zeroing(false)
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .memory_may_move(false)
+        .table_lazy_init(true);
+    match class {
+        Class::Small => engine
+            .memory_reservation(small_slot_bytes(config) as u64)
+            .memory_guard_size(0)
+            .guard_before_linear_memory(false)
+            .memory_init_cow(false),
+        Class::Large => engine.memory_reservation(4 << 30).memory_init_cow(true),
+    };
+    engine
+}
+
+/// Bytes of a slot of the small class.
+pub(super) fn small_slot_bytes(config: &Config) -> usize {
+    config.small_slot_kib << 10
+}
+
+fn check(config: &Config) -> Result<(), String> {
+    if config.small_slot_kib == 0 || config.small_slot_kib % 64 != 0 || config.small_slot_kib > 1024
+    {
+        return Err(format!(
+            "small_slot_kib is {}; it must be a multiple of 64 between 64 and 1024",
+            config.small_slot_kib
+        ));
+    }
+    if !(64..=8192).contains(&config.stack_kib) {
+        return Err(format!(
+            "stack_kib is {}; it must be between 64 and 8192",
+            config.stack_kib
+        ));
+    }
+    if config.large_memory_mib_max > 4096 {
+        return Err(format!(
+            "large_memory_mib_max is {}; a 32-bit memory has at most 4096",
+            config.large_memory_mib_max
+        ));
+    }
+    if config.stacks < 2 || config.tick_us < 100 {
+        return Err("stacks must be at least 2, and tick_us at least 100".into());
+    }
+    Ok(())
+}
+
+/// What the machine allows.
+struct Machine {
+    memory_bytes: u64,
+    maps_max: u64,
+    address_space_bytes: Option<u64>,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let maps_max = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(65_530);
+        Self {
+            memory_bytes: memory_bytes().unwrap_or(MEMORY_BYTES_GUESS),
+            maps_max,
+            address_space_bytes: getrlimit(Resource::As).current,
+        }
+    }
+}
+
+/// All memory of the machine; a container's own limit is the memory budget's affair, not the slots'.
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn small_slots(config: &Config, machine: &Machine) -> u64 {
+    let by_memory = machine.memory_bytes / (16 << 10);
+    config
+        .small_slots
+        .map_or_else(|| by_memory.min(SMALL_SLOTS_MAX).max(SLOTS_MIN), u64::from)
+}
+
+fn large_slots(config: &Config, machine: &Machine) -> u64 {
+    let taken =
+        config.programs_max as u64 * MAPS_PER_PROGRAM + u64::from(config.stacks) * 4 + MAPS_SPARE;
+    let by_maps = machine.maps_max.saturating_sub(taken) / MAPS_PER_LARGE_SLOT;
+    let by_memory = machine.memory_bytes / (256 << 10);
+    config.large_slots.map_or_else(
+        || by_maps.min(by_memory).clamp(SLOTS_MIN, LARGE_SLOTS_MAX),
+        u64::from,
+    )
+}
+
+/// Builds the engine of `class` with as many of the `wanted` slots as the address space has room for.
+fn reserve(config: &Config, class: Class, wanted: u64) -> Result<(Engine, u32), String> {
+    let fixed = match class {
+        Class::Small => config.small_slots.is_some(),
+        Class::Large => config.large_slots.is_some(),
+    };
+    let mut slots = u32::try_from(wanted).unwrap_or(u32::MAX);
+    loop {
+        let mut engine = compiler_config(config, class);
+        engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
+            config, class, slots,
+        )));
+        match Engine::new(&engine) {
+            Ok(engine) => return Ok((engine, slots)),
+            Err(error) if fixed || u64::from(slots) <= SLOTS_MIN => {
+                return Err(format!(
+                    "no room for {slots} instance slots of the {} class: {error:#}; lower {}_slots, or raise the \
+                     limit of address space (ulimit -v)",
+                    class.as_str(),
+                    class.as_str()
+                ));
+            }
+            Err(_) => slots /= 2,
+        }
+    }
+}
+
+fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(slots.saturating_mul(8))
+        .total_memories(slots)
+        .total_stacks(config.stacks)
+        .max_memories_per_module(1)
+        .pagemap_scan(Enabled::Auto);
+    match class {
+        Class::Small => pool
+            .total_component_instances(0)
+            .total_tables(slots)
+            .max_tables_per_module(1)
+            .table_elements(SMALL_TABLE_ELEMENTS as usize)
+            .max_memory_size(small_slot_bytes(config))
+            .linear_memory_keep_resident(small_slot_bytes(config))
+            .max_core_instance_size(64 << 10),
+        Class::Large => pool
+            .total_component_instances(slots)
+            .max_core_instances_per_component(64)
+            .max_memories_per_component(8)
+            .max_tables_per_component(64)
+            .total_tables(slots.saturating_mul(2))
+            .max_tables_per_module(8)
+            .table_elements(config.table_elements_max as usize)
+            .max_memory_size(config.large_memory_mib_max << 20)
+            .linear_memory_keep_resident(config.large_keep_resident_kib << 10)
+            .table_keep_resident(64 << 10),
+    };
+    pool
+}
+
+/// Makes every slot of the small class readable and writable once, by an instance of its full size in each.
+fn open_slots(engine: &Engine, config: &Config, slots: u32) -> wasmtime::Result<()> {
+    let pages = small_slot_bytes(config) / WASM_PAGE_BYTES;
+    if pages < 2 {
+        return Ok(());
+    }
+    let wat = format!("(module (memory {pages}))");
+    let module = Module::new(engine, wat::parse_str(wat)?)?;
+    let mut store = Store::new(engine, Unlimited);
+    store.limiter(|unlimited| unlimited);
+    for _ in 0..slots {
+        wasmtime::Instance::new(&mut store, &module, &[])?;
+    }
+    Ok(())
+}
+
+/// For the store that opens all slots: it holds as many instances as there are.
+struct Unlimited;
+
+impl wasmtime::ResourceLimiter for Unlimited {
+    fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(true)
+    }
+    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(true)
+    }
+    fn instances(&self) -> usize {
+        usize::MAX
+    }
+    fn memories(&self) -> usize {
+        usize::MAX
+    }
+}
+
+fn describe(config: &Config, machine: &Machine, small: u32, large: u32) -> Vec<String> {
+    let why = |set: bool, reason: String| if set { "as configured".into() } else { reason };
+    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+    vec![
+        format!(
+            "small class: {small} slots of {} KiB, {} stacks ({})",
+            config.small_slot_kib,
+            config.stacks,
+            why(
+                config.small_slots.is_some(),
+                format!("{} MiB of memory", machine.memory_bytes >> 20)
+            )
+        ),
+        format!(
+            "large class: {large} slots of 4 GiB, {} stacks ({})",
+            config.stacks,
+            why(
+                config.large_slots.is_some(),
+                format!(
+                    "vm.max_map_count {}, address space {}",
+                    machine.maps_max,
+                    machine.address_space_bytes.map_or_else(
+                        || "unlimited".into(),
+                        |bytes| format!("{} MiB", bytes >> 20)
+                    )
+                )
+            )
+        ),
+        if scan {
+            format!(
+                "pagemap_scan at hand: {} KiB of a large slot stay resident and only dirty pages are reset",
+                config.large_keep_resident_kib
+            )
+        } else if Path::new("/proc/self/pagemap").exists() {
+            "no pagemap_scan (Linux before 6.7): slots are reset with madvise, starts are slower"
+                .into()
+        } else {
+            "no /proc/self/pagemap: slots are reset with madvise, starts are slower".into()
+        },
+    ]
+}

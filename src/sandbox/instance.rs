@@ -1,0 +1,229 @@
+//! Instances of the core ABI: started once, called often.
+//!
+//! A warm call is two calls into the guest (`wisp_alloc`, `wisp_run`), each on a stack borrowed from the pool, and two
+//! copies. Nothing the guest answers is believed: pointers and lengths are checked against its memory, which may
+//! overlap, lie or have grown in between.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use wasmtime::{Memory, ModuleExport, Store, TypedFunc};
+
+use super::host::{self, Host};
+use super::limits::Meter;
+use super::program::{Code, Linked};
+use super::run::{End, answer, blame, finish, is_sound, no_stack, read, until};
+use super::{Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started};
+
+/// Ticks until a run yields for the first time: at least one whole tick, so that short runs never do.
+pub(super) const TICKS_FIRST: u64 = 2;
+
+/// Where the functions of the core ABI are in the module: found once, so that a start hashes no names.
+pub(super) struct CoreExports {
+    pub(super) memory: ModuleExport,
+    pub(super) alloc: ModuleExport,
+    pub(super) run: ModuleExport,
+    pub(super) initialize: Option<ModuleExport>,
+}
+
+/// A store for an instance of `program`, with its limits and its yielding in place.
+pub(super) fn store(
+    program: &Linked,
+    limits: &InstanceLimits,
+    grant: Arc<dyn Grant>,
+) -> Store<Host> {
+    use super::Program as _;
+    let meter = Meter::new(
+        limits.memory_bytes_max,
+        program.host_share(),
+        program.memory_bytes_min(),
+        grant,
+    );
+    let host = Host::new(meter, Arc::clone(&limits.env), limits.log_bytes_max);
+    let mut store = Store::new(&program.engine, host);
+    store.limiter_async(|host| &mut host.meter);
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(TICKS_FIRST);
+    store
+}
+
+/// Starts an instance: data, start function, `_initialize`.
+pub(super) async fn start(
+    program: Arc<Linked>,
+    limits: InstanceLimits,
+    grant: Arc<dyn Grant>,
+) -> Result<Started, StartError> {
+    let mut store = store(&program, &limits, grant);
+    let started = until(limits.deadline, bring_up(&mut store, &program)).await;
+    let outcome = match started {
+        Some(Ok(calls)) => {
+            let logs = store.data_mut().end().lines;
+            let instance = CoreInstance {
+                store,
+                calls,
+                sound: true,
+                _program: program,
+            };
+            return Ok(Started {
+                instance: Box::new(instance),
+                logs,
+            });
+        }
+        None => Outcome::TimedOut,
+        Some(Err(error)) => start_failure(&error, &store, program.slots)?,
+    };
+    Err(start_failed(outcome, &mut store))
+}
+
+/// What an error during a start means: an outcome, or no slot.
+pub(super) fn start_failure(
+    error: &wasmtime::Error,
+    store: &Store<Host>,
+    slots: usize,
+) -> Result<Outcome, StartError> {
+    let host = store.data();
+    match read(error) {
+        End::NoSlot(text) if text.contains("fibers") => Err(StartError::Host(no_stack(&text).0)),
+        End::NoSlot(_) => Err(StartError::NoSlot(slots)),
+        End::Died(text) => Ok(blame(Outcome::Died(text), host)),
+        End::Exit(status) => Ok(blame(
+            Outcome::Died(format!(
+                "The action exited with status {status} during its start."
+            )),
+            host,
+        )),
+    }
+}
+
+/// A failed start with what it wrote.
+pub(super) fn start_failed(outcome: Outcome, store: &mut Store<Host>) -> StartError {
+    let host = store.data_mut();
+    let captured = host.end();
+    StartError::Guest(Box::new(finish(outcome, captured, host.meter.peak())))
+}
+
+/// What a run calls.
+struct Calls {
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    run: TypedFunc<(u32, u32), u64>,
+}
+
+async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result<Calls> {
+    let Code::Core { pre, exports } = &program.code else {
+        wasmtime::bail!("not a program of the core ABI");
+    };
+    let instance = pre.instantiate_async(&mut *store).await?;
+    let function = |store: &mut Store<Host>, export: &ModuleExport| {
+        let function = instance.get_module_export(&mut *store, export);
+        function
+            .and_then(wasmtime::Extern::into_func)
+            .ok_or_else(|| wasmtime::format_err!("an export is no function"))
+    };
+    let memory = instance.get_module_export(&mut *store, &exports.memory);
+    let memory = memory
+        .and_then(wasmtime::Extern::into_memory)
+        .ok_or_else(|| wasmtime::format_err!("`memory` is no memory"))?;
+    store.data_mut().memory = Some(memory);
+    let alloc = function(store, &exports.alloc)?.typed(&*store)?;
+    let run = function(store, &exports.run)?.typed(&*store)?;
+    if let Some(initialize) = &exports.initialize {
+        let initialize = function(store, initialize)?.typed::<(), ()>(&*store)?;
+        initialize.call_async(&mut *store, ()).await?;
+    }
+    Ok(Calls { memory, alloc, run })
+}
+
+struct CoreInstance {
+    store: Store<Host>,
+    calls: Calls,
+    sound: bool,
+    /// Kept alive and counted as in use.
+    _program: Arc<Linked>,
+}
+
+impl CoreInstance {
+    /// The calls of one run.
+    async fn call(&mut self, input: &Input) -> wasmtime::Result<Outcome> {
+        let params = &input.params;
+        let Ok(len) = u32::try_from(params.len()) else {
+            return Ok(Outcome::Died(
+                "The parameters do not fit into 32 bits.".into(),
+            ));
+        };
+        let ptr = self.calls.alloc.call_async(&mut self.store, len).await?;
+        let memory = self.calls.memory.data_mut(&mut self.store);
+        let target = host::range(ptr, len).and_then(|range| memory.get_mut(range));
+        match target {
+            Some(target) if ptr != 0 => target.copy_from_slice(params),
+            _ => return Ok(Outcome::Died(bad_alloc(ptr, len))),
+        }
+        let packed = self
+            .calls
+            .run
+            .call_async(&mut self.store, (ptr, len))
+            .await?;
+        let (ptr, len) = unpack(packed);
+        let memory = self.calls.memory.data(&self.store);
+        Ok(
+            match host::range(ptr, len).and_then(|range| memory.get(range)) {
+                Some(bytes) => answer(bytes, input.result_bytes_max),
+                None => Outcome::Died(format!(
+                    "wisp_run answered {len} bytes at {ptr}, which lies outside memory."
+                )),
+            },
+        )
+    }
+}
+
+fn bad_alloc(ptr: u32, len: u32) -> String {
+    if ptr == 0 {
+        format!("wisp_alloc had no room for {len} bytes of parameters.")
+    } else {
+        format!("wisp_alloc answered {ptr} for {len} bytes, which lies outside memory.")
+    }
+}
+
+/// `(ptr << 32) | len`, taken apart.
+fn unpack(packed: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = packed.to_be_bytes();
+    (
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    )
+}
+
+#[async_trait]
+impl Instance for CoreInstance {
+    async fn run(&mut self, mut input: Input) -> Result<Run, HostError> {
+        // Until it has ended well it counts as cut off, so that a dropped run leaves nothing to be used again.
+        self.sound = false;
+        self.store.data_mut().begin(&mut input, false);
+        self.store.set_epoch_deadline(TICKS_FIRST);
+        let deadline = input.deadline;
+        let outcome = match until(deadline, self.call(&input)).await {
+            None => Outcome::TimedOut,
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => match read(&error) {
+                End::Died(text) => Outcome::Died(text),
+                End::Exit(status) => {
+                    Outcome::Died(format!("The action exited with status {status}."))
+                }
+                End::NoSlot(text) => return Err(no_stack(&text)),
+            },
+        };
+        let host = self.store.data_mut();
+        let outcome = blame(outcome, host);
+        let captured = host.end();
+        self.sound = is_sound(&outcome);
+        Ok(finish(outcome, captured, host.meter.peak()))
+    }
+
+    fn reusable(&self) -> bool {
+        self.sound
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.store.data().meter.held()
+    }
+}

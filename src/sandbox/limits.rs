@@ -1,0 +1,232 @@
+//! What one store may hold: the sum over all its memories and tables and the host's share, not each memory by itself.
+//!
+//! Invariants:
+//! - nothing grows before it is granted: the meter asks the [`Grant`] for what `held` is to pass `granted` by;
+//! - `held <= limit` always; a wish beyond it is refused and remembered, so that a guest that dies of it is reported
+//!   as out of memory and not as whatever its language made of `memory.grow` answering -1;
+//! - what was granted stays granted until the grant is dropped with the instance: linear memory never shrinks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use wasmtime::ResourceLimiterAsync;
+
+use super::Grant;
+
+/// Bytes a table takes for each element.
+pub(super) const TABLE_ELEMENT_BYTES: usize = 16;
+
+/// Why the last wish for memory was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// It would pass the limit of the instance.
+    Limit,
+    /// The node could not give it.
+    Room,
+}
+
+/// Counts what a store holds and asks before it grows.
+pub(super) struct Meter {
+    limit: usize,
+    held: usize,
+    granted: usize,
+    peak: usize,
+    /// What the growth under way would add; taken back when wasmtime then fails to do it.
+    pending: usize,
+    denied: Option<Denied>,
+    grant: Arc<dyn Grant>,
+}
+
+impl Meter {
+    /// A meter for a store that holds `host_share` before any memory; `granted` is what `grant` holds already.
+    pub(super) fn new(
+        limit: usize,
+        host_share: usize,
+        granted: usize,
+        grant: Arc<dyn Grant>,
+    ) -> Self {
+        Self {
+            limit,
+            held: host_share,
+            granted,
+            peak: host_share,
+            pending: 0,
+            denied: None,
+            grant,
+        }
+    }
+
+    /// Bytes held now.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Most bytes held since the last [`Meter::begin`].
+    pub(super) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// Why the last wish of this run was refused, if one was.
+    pub(super) fn denied(&self) -> Option<Denied> {
+        self.denied
+    }
+
+    /// Begins a run: forgets what was refused and how high it was before.
+    pub(super) fn begin(&mut self) {
+        self.denied = None;
+        self.peak = self.held;
+        self.pending = 0;
+    }
+
+    /// Takes `bytes` for the host on behalf of the guest, without waiting.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let Some(missing) = self.missing(bytes) else {
+            return false;
+        };
+        if missing > 0 && !self.grant.try_grow(missing) {
+            self.denied = Some(Denied::Room);
+            return false;
+        }
+        self.add(bytes, missing);
+        true
+    }
+
+    /// Gives back `bytes` taken with [`Meter::take`]; they stay granted.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
+    }
+
+    /// Takes `bytes`, waiting for them a bounded time.
+    async fn grow(&mut self, bytes: usize) -> bool {
+        let Some(missing) = self.missing(bytes) else {
+            return false;
+        };
+        if missing > 0 && !self.grant.try_grow(missing) && !self.grant.grow(missing).await {
+            self.denied = Some(Denied::Room);
+            return false;
+        }
+        self.add(bytes, missing);
+        self.pending = bytes;
+        true
+    }
+
+    /// What must still be granted for `bytes` more; `None` when that would pass the limit.
+    fn missing(&mut self, bytes: usize) -> Option<usize> {
+        let wanted = self.held.saturating_add(bytes);
+        if wanted > self.limit {
+            self.denied = Some(Denied::Limit);
+            return None;
+        }
+        Some(wanted.saturating_sub(self.granted))
+    }
+
+    fn add(&mut self, bytes: usize, missing: usize) {
+        self.granted += missing;
+        self.held += bytes;
+        self.peak = self.peak.max(self.held);
+    }
+
+    fn take_back_pending(&mut self) {
+        self.held = self.held.saturating_sub(self.pending);
+        self.pending = 0;
+    }
+}
+
+#[async_trait]
+impl ResourceLimiterAsync for Meter {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current)).await)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back_pending();
+        Ok(())
+    }
+
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let elements = desired.saturating_sub(current);
+        Ok(self
+            .grow(elements.saturating_mul(TABLE_ELEMENT_BYTES))
+            .await)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back_pending();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Room(parking_lot::Mutex<usize>);
+
+    #[async_trait]
+    impl Grant for Room {
+        fn try_grow(&self, bytes: usize) -> bool {
+            let mut left = self.0.lock();
+            let enough = *left >= bytes;
+            if enough {
+                *left -= bytes;
+            }
+            enough
+        }
+        async fn grow(&self, bytes: usize) -> bool {
+            self.try_grow(bytes)
+        }
+    }
+
+    fn meter(limit: usize, room: usize) -> Meter {
+        Meter::new(limit, 10, 10, Arc::new(Room(parking_lot::Mutex::new(room))))
+    }
+
+    #[tokio::test]
+    async fn the_sum_is_limited_not_each_memory() {
+        let mut meter = meter(110, usize::MAX);
+        assert!(meter.memory_growing(0, 60, None).await.unwrap());
+        assert!(!meter.memory_growing(0, 60, None).await.unwrap());
+        assert_eq!(meter.denied(), Some(Denied::Limit));
+        assert_eq!((meter.held(), meter.peak()), (70, 70));
+    }
+
+    #[tokio::test]
+    async fn what_the_node_cannot_give_is_no_fault_of_the_guest() {
+        let mut meter = meter(1000, 50);
+        assert!(meter.memory_growing(0, 50, None).await.unwrap());
+        assert!(!meter.memory_growing(50, 51, None).await.unwrap());
+        assert_eq!(meter.denied(), Some(Denied::Room));
+    }
+
+    #[tokio::test]
+    async fn growth_that_then_fails_is_taken_back() {
+        let mut meter = meter(1000, 1000);
+        assert!(meter.table_growing(0, 2, None).await.unwrap());
+        assert_eq!(meter.held(), 10 + 2 * TABLE_ELEMENT_BYTES);
+        meter.table_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert_eq!(meter.held(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_modules_own_maximum_is_not_our_refusal() {
+        let mut meter = meter(1000, 1000);
+        assert!(!meter.memory_growing(0, 20, Some(10)).await.unwrap());
+        assert_eq!(meter.denied(), None);
+    }
+}

@@ -1,0 +1,340 @@
+//! The sandbox as the rest sees it: uploads to programs, programs by their digest.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use wasmtime::{ExternType, Linker, Module, Store, component};
+
+use super::abi::{self, Provided, Shape};
+use super::cache::{self, Cache, Found, Loaded};
+use super::compile::Compile;
+use super::component::ComponentCode;
+use super::config::Config;
+use super::engine::{Class, Engines};
+use super::host::{self, Host};
+use super::instance::CoreExports;
+use super::limits::Meter;
+use super::program::{Code, Linked, Programs};
+use super::{
+    Abi, CodeSource, Grant, LoadError, Occupancy, Prepared, Program, Refused, Sandbox, code, epoch,
+};
+use crate::model::Digest;
+
+/// Artefacts above this size are verified off the runtime's threads: reading and hashing them takes milliseconds.
+const LOAD_INLINE_BYTES_MAX: u64 = 1 << 20;
+
+/// The sandbox on wasmtime.
+pub(crate) struct Wasmtime {
+    inner: Arc<Inner>,
+    compile: Compile,
+    /// Loads going on: whoever comes second waits for the first.
+    loading: DashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
+}
+
+/// What blocking work needs, too.
+struct Inner {
+    config: Config,
+    engines: Engines,
+    small: Linker<Host>,
+    large: Linker<Host>,
+    component: component::Linker<Host>,
+    provided: Provided,
+    cache: Cache,
+    programs: Programs,
+}
+
+impl Wasmtime {
+    /// Builds engines, pools and cache, and starts the ticker.
+    ///
+    /// # Errors
+    /// When settings contradict each other, the machine has no room for the pools, or `data` cannot be written: says
+    /// which and what to do.
+    pub(crate) fn new(config: Config, data: &Path) -> Result<Arc<Self>, String> {
+        let engines = Engines::new(&config)?;
+        let text = |error: wasmtime::Error| format!("host functions cannot be linked: {error:#}");
+        let small = host::linker(engines.get(Class::Small)).map_err(text)?;
+        let large = host::linker(engines.get(Class::Large)).map_err(text)?;
+        let component = super::component::linker(engines.get(Class::Large)).map_err(text)?;
+        let provided = provided(&large, &engines);
+        let cache = Cache::open(data, &engines, config.artefact_mib_max)?;
+        epoch::start(
+            &[engines.get(Class::Small), engines.get(Class::Large)],
+            Duration::from_micros(config.tick_us),
+        )
+        .map_err(|error| format!("the ticker's thread cannot be started: {error}"))?;
+        let programs = Programs::new(config.programs_max, config.programs_mib_max << 20);
+        Ok(Arc::new(Self {
+            compile: Compile::new(&config),
+            loading: DashMap::new(),
+            inner: Arc::new(Inner {
+                config,
+                engines,
+                small,
+                large,
+                component,
+                provided,
+                cache,
+                programs,
+            }),
+        }))
+    }
+
+    /// What was chosen for this machine, and why: a line each.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        self.inner.engines.describe()
+    }
+
+    /// Lets a program go, from memory and from disk: no action has it any more.
+    pub(crate) fn forget(&self, program: &Digest) {
+        self.inner.programs.remove(program);
+        self.inner.cache.remove(program);
+    }
+
+    /// Off the runtime's threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.map_err(|error| Refused::Unavailable(format!("The sandbox failed: {error}.")))
+    }
+
+    /// The program from memory or disk.
+    async fn at_hand(&self, program: Digest) -> Result<Option<Arc<Linked>>, Refused> {
+        if let Some(linked) = self.inner.programs.get(&program) {
+            return Ok(Some(linked));
+        }
+        match self.inner.cache.size(&program) {
+            None => Ok(None),
+            Some(size) if size <= LOAD_INLINE_BYTES_MAX => Ok(self.inner.from_cache(&program)),
+            Some(_) => self.blocking(move |inner| inner.from_cache(&program)).await,
+        }
+    }
+
+    /// The program of a module, from wherever it is soonest had; and whether it had to be compiled.
+    async fn obtain(
+        &self,
+        program: Digest,
+        module: Arc<[u8]>,
+        shape: Shape,
+    ) -> Result<(Arc<Linked>, bool), Refused> {
+        let turn = Arc::clone(&self.loading.entry(program).or_default());
+        let held = turn.lock().await;
+        let result = self.obtain_alone(program, module, shape).await;
+        drop(held);
+        self.leave(&program, &turn);
+        result
+    }
+
+    async fn obtain_alone(
+        &self,
+        program: Digest,
+        module: Arc<[u8]>,
+        shape: Shape,
+    ) -> Result<(Arc<Linked>, bool), Refused> {
+        if let Some(linked) = self.at_hand(program).await? {
+            return Ok((linked, false));
+        }
+        let artefact = self.compile.compile(shape.class, module).await?;
+        let linked = self
+            .blocking(move |inner| inner.keep(program, shape, &artefact))
+            .await??;
+        Ok((linked, true))
+    }
+
+    /// Removes the turnstile of a load when nobody waits at it.
+    fn leave(&self, program: &Digest, turn: &Arc<tokio::sync::Mutex<()>>) {
+        self.loading.remove_if(program, |_, other| {
+            Arc::ptr_eq(other, turn) && Arc::strong_count(other) <= 2
+        });
+    }
+}
+
+impl Inner {
+    fn from_cache(&self, program: &Digest) -> Option<Arc<Linked>> {
+        let found = self.cache.load(program, &self.engines)?;
+        match self.link(found) {
+            Ok(linked) => {
+                self.programs.insert(*program, Arc::clone(&linked));
+                Some(linked)
+            }
+            Err(error) => {
+                tracing::warn!(%program, error = %error, "an artefact does not link; it is made again");
+                self.cache.remove(program);
+                None
+            }
+        }
+    }
+
+    /// Stores a fresh artefact and links it: from the file when it could be written, from memory otherwise.
+    fn keep(&self, program: Digest, shape: Shape, artefact: &[u8]) -> Result<Arc<Linked>, Refused> {
+        self.cache.store(&program, shape, artefact);
+        let found = match self.cache.load(&program, &self.engines) {
+            Some(found) => found,
+            None => Found {
+                shape,
+                loaded: cache::from_compiler(artefact, shape, &self.engines).map_err(|error| {
+                    Refused::Unavailable(format!(
+                        "The compiled module cannot be loaded: {error:#}."
+                    ))
+                })?,
+                bytes: artefact.len(),
+            },
+        };
+        let linked = self.link(found).map_err(|error| {
+            self.cache.remove(&program);
+            Refused::Invalid(format!("The module cannot be linked: {error:#}."))
+        })?;
+        self.programs.insert(program, Arc::clone(&linked));
+        Ok(linked)
+    }
+
+    fn link(&self, found: Found) -> wasmtime::Result<Arc<Linked>> {
+        let shape = found.shape;
+        let (linker, slots) = match shape.class {
+            Class::Small => (&self.small, self.engines.small_slots),
+            Class::Large => (&self.large, self.engines.large_slots),
+        };
+        let code = match (found.loaded, shape.abi) {
+            (Loaded::Module(module), Abi::Core) => Code::Core {
+                exports: exports(&module)?,
+                pre: linker.instantiate_pre(&module)?,
+            },
+            (Loaded::Module(module), _) => Code::Command {
+                pre: linker.instantiate_pre(&module)?,
+            },
+            (Loaded::Component(component), _) => {
+                Code::Component(ComponentCode::new(&self.component, &component, shape.abi)?)
+            }
+        };
+        let engine = self.engines.get(shape.class);
+        Ok(Linked::new(
+            shape,
+            code,
+            engine,
+            found.bytes,
+            slots as usize,
+        ))
+    }
+}
+
+fn exports(module: &Module) -> wasmtime::Result<CoreExports> {
+    let find = |name: &str| {
+        module
+            .get_export_index(name)
+            .ok_or_else(|| wasmtime::format_err!("the module exports no `{name}`"))
+    };
+    Ok(CoreExports {
+        memory: find("memory")?,
+        alloc: find("wisp_alloc")?,
+        run: find("wisp_run")?,
+        initialize: module.get_export_index("_initialize"),
+    })
+}
+
+/// What the linker has for core modules, with types as text.
+fn provided(linker: &Linker<Host>, engines: &Engines) -> Provided {
+    struct Nothing;
+    #[async_trait]
+    impl Grant for Nothing {
+        fn try_grow(&self, _: usize) -> bool {
+            false
+        }
+        async fn grow(&self, _: usize) -> bool {
+            false
+        }
+    }
+    let meter = Meter::new(0, 0, 0, Arc::new(Nothing));
+    let host = Host::new(meter, Arc::from([]), 0);
+    let mut store = Store::new(engines.get(Class::Large), host);
+    let found: Vec<_> = linker
+        .iter(&mut store)
+        .map(|(module, name, item)| ((module.to_owned(), name.to_owned()), item))
+        .collect();
+    found
+        .into_iter()
+        .filter_map(|(key, item)| match item.ty(&store) {
+            ExternType::Func(ty) => {
+                let text = abi::function_text(
+                    ty.params().map(|ty| ty.to_string()),
+                    ty.results().map(|ty| ty.to_string()),
+                );
+                Some((key, text))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[async_trait]
+impl Sandbox for Wasmtime {
+    async fn prepare(&self, code: Arc<str>) -> Result<Prepared, Refused> {
+        let (program, module, shape) = self.blocking(move |inner| inner.read(&code)).await??;
+        let size = module.len();
+        let (_, compiled) = self.obtain(program, module, shape).await?;
+        Ok(Prepared {
+            program,
+            abi: shape.abi,
+            size,
+            compiled,
+        })
+    }
+
+    fn linked(&self, program: &Digest) -> Option<Arc<dyn Program>> {
+        let linked = self.inner.programs.get(program)?;
+        Some(linked)
+    }
+
+    async fn load(
+        &self,
+        program: &Digest,
+        code: &(dyn CodeSource + Sync),
+    ) -> Result<Arc<dyn Program>, LoadError> {
+        let program = *program;
+        let turn = Arc::clone(&self.loading.entry(program).or_default());
+        let held = turn.lock().await;
+        let at_hand = self.at_hand(program).await;
+        drop(held);
+        self.leave(&program, &turn);
+        if let Some(linked) = at_hand? {
+            return Ok(linked);
+        }
+        let gone = || LoadError::Host(format!("the code of program {program} is gone"));
+        let code = code.code().await.ok_or_else(gone)?;
+        let (found, module, shape) = self.blocking(move |inner| inner.read(&code)).await??;
+        if found != program {
+            return Err(LoadError::Host(format!(
+                "the code kept for program {program} is that of {found}"
+            )));
+        }
+        let (linked, _) = self.obtain(program, module, shape).await?;
+        Ok(linked)
+    }
+
+    fn occupancy(&self) -> Occupancy {
+        let engines = &self.inner.engines;
+        Occupancy {
+            programs: self.inner.programs.len(),
+            program_bytes: self.inner.programs.bytes(),
+            slots_used: engines.slots_used(),
+            slots: engines.small_slots as usize + engines.large_slots as usize,
+        }
+    }
+}
+
+impl Inner {
+    /// Unpacks an upload and reads what it is.
+    fn read(&self, code: &str) -> Result<(Digest, Arc<[u8]>, Shape), Refused> {
+        let module = code::unpack(code, self.config.module_bytes_max)?;
+        let shape = abi::inspect(&module, &self.provided, &self.config)?;
+        Ok((Digest::of(&module), module.into(), shape))
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod tests;

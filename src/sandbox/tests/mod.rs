@@ -1,0 +1,4 @@
+//! The sandbox from upload to outcome, with guests in WAT.
+
+mod core;
+mod harness;
