@@ -39,7 +39,7 @@ pub(super) struct Host {
     answer_bytes_max: Option<usize>,
     output: Option<Arc<Mutex<Output>>>,
     /// For components that import WASI 0.2.
-    pub(super) p2: Option<Box<super::component::P2>>,
+    pub(super) p2: Option<Box<super::p2::P2>>,
 }
 
 impl Host {

@@ -25,6 +25,7 @@ mod host;
 mod instance;
 mod limits;
 mod output;
+mod p2;
 mod program;
 mod run;
 mod service;
