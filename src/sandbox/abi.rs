@@ -461,7 +461,3 @@ pub(super) fn is_versioned(name: &str, interface: &str) -> bool {
     name.strip_prefix(interface)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("@1."))
 }
-
-#[cfg(test)]
-#[path = "tests/abi.rs"]
-mod tests;

@@ -470,7 +470,3 @@ fn open_key(data: &Path) -> Result<[u8; 32], String> {
     written.map_err(|error| problem("written", &error))?;
     Ok(key)
 }
-
-#[cfg(test)]
-#[path = "tests/cache.rs"]
-mod tests;

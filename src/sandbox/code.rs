@@ -280,7 +280,3 @@ fn inflate(
     }
     Ok(bytes)
 }
-
-#[cfg(test)]
-#[path = "tests/code.rs"]
-mod tests;

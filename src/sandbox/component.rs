@@ -40,6 +40,7 @@ impl ComponentCode {
         component: &Component,
         abi: Abi,
     ) -> wasmtime::Result<Self> {
+        let pre = linker.instantiate_pre(component)?;
         let engine = component.engine();
         let interface = component
             .component_type()
@@ -61,7 +62,7 @@ impl ComponentCode {
             );
         }
         Ok(Self {
-            pre: linker.instantiate_pre(component)?,
+            pre,
             run,
             abi,
         })

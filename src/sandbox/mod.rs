@@ -29,6 +29,8 @@ mod p2;
 mod program;
 mod run;
 mod service;
+#[cfg(test)]
+mod tests;
 mod wasi;
 
 use std::borrow::Cow;

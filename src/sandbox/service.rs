@@ -334,7 +334,3 @@ impl Inner {
         Ok((Digest::of(&module), module.into(), shape))
     }
 }
-
-#[cfg(test)]
-#[path = "tests/mod.rs"]
-mod tests;

@@ -1,9 +1,12 @@
-use std::io::Write;
+//! Packings of an upload, and what is refused of them.
 
+use std::io::{Cursor, Write};
+
+use base64::Engine as _;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::*;
+use crate::sandbox::code::unpack;
 
 const WAT: &str = "(module (memory (export \"memory\") 1))";
 const MAX: usize = 1 << 20;

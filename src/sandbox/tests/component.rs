@@ -20,7 +20,7 @@ fn handler(interface: &str, body: &str) -> String {
               (global.set $next (i32.const 4096)) {body}))
           (core instance $i (instantiate $m))
           (func $run (param \"params\" string) (result (result string (error string)))
-            (canon lift (core func $i \"run\") (memory $i \"memory\") (realloc (func $i \"cabi_realloc\"))))
+            (canon lift (core func $i \"run\") (memory (core memory $i \"memory\")) (realloc (core func $i \"cabi_realloc\"))))
           (instance $handler (export \"run\" (func $run)))
           (export \"{interface}\" (instance $handler)))"
     )

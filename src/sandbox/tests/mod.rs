@@ -1,6 +1,10 @@
 //! The sandbox from upload to outcome, with guests in WAT.
 
+mod abi;
+mod cache;
+mod code;
 mod command;
+mod compile;
 mod component;
 mod core;
 mod harness;
