@@ -55,7 +55,7 @@ fn divisors(n: u32) -> Vec<u64> {
         if primes
             .iter()
             .take_while(|&p| p * p <= number)
-            .all(|p| number % p != 0)
+            .all(|p| !number.is_multiple_of(*p))
         {
             primes.push(number);
         }
