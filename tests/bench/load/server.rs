@@ -109,6 +109,20 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// Sees it end before its folder is removed under it.
+    fn drop(&mut self) {
+        drop(self.child.start_kill());
+        for _ in 0..500 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            let tv_nsec = 10_000_000;
+            let _ = rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 0, tv_nsec });
+        }
+    }
+}
+
 fn log_path(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
