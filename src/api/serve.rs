@@ -40,6 +40,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection without a request in flight may take, while draining, to send what is left of its answer.
+const DRAIN_IDLE_MS: u64 = 1000;
+
 /// A connection is in a request.
 const BUSY: u64 = u64::MAX;
 
@@ -63,14 +66,22 @@ pub(crate) async fn serve(
         tokio::select! {
             biased;
             () = drain.as_mut() => break,
-            _ = ticks.tick() => connections.look_after(),
+            _ = ticks.tick() => connections.look_after(false),
             accepted = listener.accept() => connections.take(accepted).await,
         }
     }
     drop(listener);
     connections.close_all(Closing::Soon);
-    let ended = tokio::time::timeout(drain_timeout, connections.ended());
-    if ended.await.is_err() {
+    let ended = async {
+        let mut ended = pin!(connections.ended());
+        loop {
+            tokio::select! {
+                () = ended.as_mut() => break,
+                _ = ticks.tick() => connections.look_after(true),
+            }
+        }
+    };
+    if tokio::time::timeout(drain_timeout, ended).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
         connections.close_all(Closing::Now);
     }
@@ -167,8 +178,8 @@ impl Connections {
         tokio::spawn(connection(stream, requests, room));
     }
 
-    /// Ends what has idled too long.
-    fn look_after(&self) {
+    /// Ends what has idled too long; while draining that is soon, lest half a head hold everything up.
+    fn look_after(&self, draining: bool) {
         let now = millis(self.began.elapsed());
         let config = self.edge.config();
         self.watched.lock().retain(|watch| {
@@ -177,15 +188,14 @@ impl Connections {
             };
             let since = watch.idle_since.load(Ordering::Relaxed);
             let served = watch.served.load(Ordering::Relaxed);
-            let allowed = if served {
-                config.idle_timeout_s
-            } else {
-                config.head_timeout_s
+            let allowed = match (draining, served) {
+                (true, _) => DRAIN_IDLE_MS,
+                (false, true) => config.idle_timeout_s.saturating_mul(1000),
+                (false, false) => config.head_timeout_s.saturating_mul(1000),
             };
-            let allowed = allowed.saturating_mul(1000);
             // BUSY lies in the future, so it has idled for no time.
             let idle = now.saturating_sub(since);
-            if idle >= allowed.saturating_mul(2) || (idle >= allowed && !served) {
+            if idle >= allowed.saturating_mul(2) || (idle >= allowed && (draining || !served)) {
                 watch.close(Closing::Now);
             } else if idle >= allowed {
                 watch.close(Closing::Soon);

@@ -101,6 +101,23 @@ async fn a_drain_lets_a_request_in_flight_end() {
 }
 
 #[tokio::test]
+async fn half_a_head_does_not_hold_up_a_drain() {
+    let config = Config {
+        drain_timeout_s: 3600,
+        ..Config::default()
+    };
+    let server = start(config).await;
+    let (mut used, mut fresh) = (server.connect().await, server.connect().await);
+    fresh.write_all(b"GET /ping HT").await.expect("sent");
+    used.write_all(PING).await.expect("sent");
+    pong(&mut used).await;
+    used.write_all(b"GET /ping HT").await.expect("sent");
+    server.drain.send(()).expect("running");
+    let ended = tokio::time::timeout(Duration::from_secs(30), server.ended);
+    ended.await.expect("in time").expect("no panic");
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_are_told_so() {
     let server = start(Config {
         connections_max: 1,
