@@ -181,7 +181,7 @@ impl App {
     /// When records could not be written.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         let (stop, served) = self.server;
-        drop(stop.send(()));
+        stop.send(()).unwrap_or_default();
         served.await?;
         if tokio::time::timeout(DRAIN_MAX, self.engine.worker.idle())
             .await
@@ -217,7 +217,7 @@ async fn guest_key(tenants: &dyn Tenants, config: &auth::Config) -> anyhow::Resu
 
 /// Runs the compiler in this process and nothing else: what `wisp __compile` is, started by the sandbox with `args` after it.
 pub fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
-    crate::sandbox::compile_child(args)
+    sandbox::compile_child(args)
 }
 
 fn cores() -> usize {
@@ -267,14 +267,15 @@ fn memory_budget(config: &Config) -> usize {
 }
 
 fn summary(config: &Config, sandbox: &Arc<Wasmtime>, engine: &Engine) -> Vec<String> {
-    let mut lines = sandbox.describe();
+    let mut lines = vec![format!("data: {}", config.server.data.display())];
+    lines.extend(sandbox.describe());
     lines.push(format!(
-        "memory of guests: at most {} MiB together; idle instances are kept {} s",
+        "guest memory: at most {} MiB together, idle instances are kept {} s",
         engine.pool.occupancy().memory_budget_bytes >> 20,
         config.pool.keep_alive_s
     ));
     lines.push(format!(
-        "runs at one time: at most {}, on {} cores",
+        "runs: at most {} at one time, on {} cores",
         engine.worker.runs_max(),
         cores()
     ));

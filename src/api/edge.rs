@@ -18,6 +18,7 @@ use tower::Service as _;
 
 use super::error::Error;
 use super::{Config, Front, State, router};
+use crate::telemetry::metrics;
 
 /// Says which request this was; `code` in errors.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -135,6 +136,20 @@ fn observe(seen: &Seen) {
         took,
     } = seen;
     tracing::debug!(%method, noun, status = status.as_u16(), ?took, "answered");
+    metrics::request(noun, verb(method), status.as_u16(), *took);
+}
+
+/// The method as a label: those that routes know, and one word for all others.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 /// What the path is about: few words, whatever clients send, so that they may label metrics.

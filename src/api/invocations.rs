@@ -19,6 +19,7 @@ use super::{Front, activations, wire};
 use crate::auth::{Admission, Credential, Identity};
 use crate::invoke::{Answer, Call, Caller};
 use crate::model::{Action, Activation, ActivationId, Fqn, Json, Status};
+use crate::telemetry::metrics;
 
 /// Names the activation in the answer, whatever its body is.
 const X_OPENWHISK_ACTIVATION_ID: HeaderName = HeaderName::from_static("x-openwhisk-activation-id");
@@ -44,7 +45,8 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     let bytes_max = identity.limits.payload_size_max;
     let body = payload(&front, &parts.headers, body, bytes_max).await?;
     let throttle = &front.state.throttle;
-    let admission = throttle.admit(&identity.namespace, &identity.limits)?;
+    let admission = throttle.admit(&identity.namespace, &identity.limits);
+    let admission = admission.inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
     let name = Place::of(&parts.uri, &identity)?.action(&parts.uri)?;
     let options = options(&parts.uri)?;
     let payload = parameters(&parts.headers, &body.bytes)?;
@@ -52,11 +54,13 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     let action = resolve(&front, &name).await?;
     permit_kind(&action.exec.kind, &identity)?;
     if !front.state.store.activations.has_room() {
+        metrics::refused("storage");
         return Err(Error::unavailable(1, "too many records wait for the disk"));
     }
     let caller = caller(&parts, &identity, &action);
     let call = call(&parts, action, payload, options.wait, admission);
-    match front.state.invoker.invoke(caller, call).await? {
+    let answer = front.state.invoker.invoke(caller, call).await;
+    match answer.inspect_err(|error| metrics::refused(error.reason()))? {
         Answer::Accepted(id) => accepted(id),
         Answer::Finished(activation) => finished(&activation, options.result_only),
     }

@@ -13,7 +13,7 @@ pub(crate) mod throttle;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 pub(crate) use keys::{Credential, Keys};
@@ -58,7 +58,7 @@ pub(crate) enum Denied {
 }
 
 /// The two keys that exist from the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// `uuid:key` of the namespace `guest`. Unset: the well-known key, made at the first start only. Set: holds from the

@@ -36,6 +36,14 @@ pub(crate) enum Exceeded {
 }
 
 impl Exceeded {
+    /// One word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Rate { .. } => "rate",
+            Self::Concurrency { .. } => "concurrency",
+        }
+    }
+
     /// When to come back.
     pub(crate) fn retry_after_s(&self) -> u32 {
         match self {

@@ -30,7 +30,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub(crate) use props::GUEST_KEY;
 
 use crate::config::{self, Environment};
 use failure::Result;

@@ -71,6 +71,19 @@ pub(crate) enum Error {
     Unavailable(String),
 }
 
+impl Error {
+    /// One word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::ReservedParameters => "parameters",
+            Self::Refused(Refusal::Backlog { .. }) => "backlog",
+            Self::Refused(Refusal::Overload { .. }) => "overload",
+            Self::Store(_) => "storage",
+            Self::Unavailable(_) => "internal",
+        }
+    }
+}
+
 /// Runs actions; see [`Invoker`].
 #[async_trait]
 pub(crate) trait Invoke: Send + Sync + 'static {

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 pub(crate) use budget::detect as detect_budget;
@@ -39,7 +39,7 @@ use crate::sandbox::Sandbox;
 use crate::scheduler::idle::{self, Policy};
 
 /// Warmth and memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How long an instance is kept after its last run, seconds.

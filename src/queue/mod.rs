@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 pub(crate) use memory::MemoryQueue;
@@ -28,7 +28,7 @@ use crate::model::{ActivationId, Fqn, Namespace};
 use crate::scheduler::fairness::Runtime;
 
 /// Bounds of the queues.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Most work waiting in one queue; beyond it callers get 429.

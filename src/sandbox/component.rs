@@ -61,11 +61,7 @@ impl ComponentCode {
                 "`{interface}`'s `run` must be `func(params: string) -> result<string, string>`"
             );
         }
-        Ok(Self {
-            pre,
-            run,
-            abi,
-        })
+        Ok(Self { pre, run, abi })
     }
 
     /// What its instances need at their start; unknown when it imports modules.

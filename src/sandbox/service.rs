@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use tokio::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Store, component};
 
 use super::abi::{self, Provided, Shape};
@@ -22,6 +23,7 @@ use super::{
     Abi, CodeSource, Grant, LoadError, Occupancy, Prepared, Program, Refused, Sandbox, code, epoch,
 };
 use crate::model::Digest;
+use crate::telemetry::metrics;
 
 /// Artefacts above this size are verified off the runtime's threads: reading and hashing them takes milliseconds.
 const LOAD_INLINE_BYTES_MAX: u64 = 1 << 20;
@@ -139,7 +141,9 @@ impl Wasmtime {
         if let Some(linked) = self.at_hand(program).await? {
             return Ok((linked, false));
         }
+        let began = Instant::now();
         let artefact = self.compile.compile(shape.class, module).await?;
+        metrics::compiled(began.elapsed());
         let linked = self
             .blocking(move |inner| inner.keep(program, shape, &artefact))
             .await??;

@@ -72,7 +72,7 @@ const HELP: &[(Kind, &str, &str)] = &[
     (
         Kind::Counter,
         "wisp_refused_total",
-        "Invocations refused, by reason: rate, concurrency, backlog, overload, storage.",
+        "Invocations refused, by reason: rate, concurrency, parameters, backlog, overload, storage, internal.",
     ),
     (
         Kind::Histogram,
@@ -318,26 +318,28 @@ pub(crate) fn committed(took: Duration) {
     FIXED.commit.record(took);
 }
 
-/// A request was answered.
-pub(crate) fn request(route: &'static str, method: &str, status: u16, took: Duration) {
+/// A request was answered. Both words come from closed lists.
+pub(crate) fn request(route: &'static str, method: &'static str, status: u16, took: Duration) {
     type Answered = (Counter, Histogram);
-    static ANSWERED: LazyLock<DashMap<(&'static str, String, u16), Answered>> =
+    static ANSWERED: LazyLock<DashMap<(&'static str, &'static str, u16), Answered>> =
         LazyLock::new(DashMap::new);
+    let key = (route, method, status);
+    if let Some(answered) = ANSWERED.get(&key) {
+        answered.0.increment(1);
+        answered.1.record(took);
+        return;
+    }
     let made = || {
-        let labels = [
-            ("route", route.to_owned()),
-            ("method", method.to_owned()),
-            ("status", status.to_string()),
-        ];
-        let count = counter!("wisp_http_requests_total", &labels);
+        let status = status.to_string();
+        let labels = [("route", route), ("method", method), ("status", &*status)];
+        let labels = labels.map(|(name, value)| metrics::Label::new(name, value.to_owned()));
+        let count = counter!("wisp_http_requests_total", labels.to_vec());
         (
             count,
             histogram!("wisp_http_request_seconds", "route" => route),
         )
     };
-    let answered = ANSWERED
-        .entry((route, method.to_owned(), status))
-        .or_insert_with(made);
+    let answered = ANSWERED.entry(key).or_insert_with(made);
     answered.0.increment(1);
     answered.1.record(took);
 }

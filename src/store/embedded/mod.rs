@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{Error, Result, Store};
@@ -48,7 +48,7 @@ use inbox::{Inbox, Job, Urgent};
 use reader::Readers;
 
 /// The knobs of the embedded store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How long activation records are kept, seconds.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::model::ActivationId;
 use crate::store::{Error, Result};
+use crate::telemetry::metrics;
 
 use super::chunk::Packer;
 use super::inbox::{AcceptedEntry, Batch, Inbox, Lazy, Urgent};
@@ -143,7 +144,7 @@ impl Writer {
         match written {
             Ok(bytes) => {
                 self.checkpointer.count(bytes + COMMIT_BYTES);
-                tracing::trace!(bytes, took = ?began.elapsed(), "committed");
+                metrics::committed(began.elapsed());
                 Ok(())
             }
             Err(error) => {
