@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use wasmparser::types::Types;
 use wasmparser::{
-    Encoding, ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef, ValType, ValidPayload,
-    Validator, WasmFeatures,
+    CompositeInnerType, Encoding, ExternalKind, MemoryType, Parser, Payload, TableType, TypeRef,
+    ValType, ValidPayload, Validator, WasmFeatures,
 };
 
 use super::config::Config;
@@ -261,14 +261,7 @@ impl Core<'_> {
             return None;
         }
         let ty = &types[types.core_type_at_in_module(index)];
-        let ty = match &ty.composite_type.inner {
-            wasmparser::CompositeInnerType::Func(ty) => ty,
-            _ => return None,
-        };
-        Some(function_text(
-            ty.params().iter().map(|ty| value_text(*ty)),
-            ty.results().iter().map(|ty| value_text(*ty)),
-        ))
+        func_text(&ty.composite_type.inner)
     }
 
     /// The type of an exported function, as text.
@@ -279,18 +272,18 @@ impl Core<'_> {
             .find(|(export, kind, _)| *export == name && *kind == ExternalKind::Func)?;
         let types = self.types.as_ref()?.as_ref();
         let ty = &types[types.core_function_at(*index)];
-        match &ty.composite_type.inner {
-            wasmparser::CompositeInnerType::Func(ty) => Some(function_text(
-                ty.params().iter().map(|ty| value_text(*ty)),
-                ty.results().iter().map(|ty| value_text(*ty)),
-            )),
-            _ => None,
-        }
+        func_text(&ty.composite_type.inner)
     }
 }
 
-fn value_text(ty: ValType) -> String {
-    ty.to_string()
+/// A function's type as text.
+fn func_text(ty: &CompositeInnerType) -> Option<String> {
+    let CompositeInnerType::Func(ty) = ty else {
+        return None;
+    };
+    let text = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (params, results) = (text(ty.params()), text(ty.results()));
+    Some(function_text(params.into_iter(), results.into_iter()))
 }
 
 /// `(i32, i32) -> i64`, as both sides of a comparison write it.

@@ -14,6 +14,7 @@ use super::instance::{TICKS_FIRST, start_failed, start_failure, store};
 use super::p2::P2;
 use super::program::{Code, Linked};
 use super::run::{End, blame, command_outcome, finish, is_sound, no_stack, read, until};
+use super::stacks::Keep;
 use super::{
     Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started,
 };
@@ -117,9 +118,14 @@ pub(super) async fn start(
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
         Some(Ok(call)) => {
             let logs = store.data_mut().end().lines;
+            let mut stack = Keep::new(&program.stacks);
+            if matches!(call, Call::Handle(_)) {
+                stack.settle(&mut store).await;
+            }
             let instance = ComponentInstance {
                 store,
                 call,
+                stack,
                 sound: true,
                 program,
             };
@@ -154,6 +160,7 @@ async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result
 struct ComponentInstance {
     store: Store<Host>,
     call: Call,
+    stack: Keep,
     sound: bool,
     program: Arc<Linked>,
 }
@@ -219,8 +226,12 @@ impl Instance for ComponentInstance {
             },
         };
         let outcome = blame(outcome, host);
+        let peak = host.meter.peak();
         self.sound = !is_command && is_sound(&outcome);
-        Ok(finish(outcome, captured, host.meter.peak()))
+        if self.sound {
+            self.stack.settle(&mut self.store).await;
+        }
+        Ok(finish(outcome, captured, peak))
     }
 
     fn reusable(&self) -> bool {

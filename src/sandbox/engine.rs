@@ -13,6 +13,7 @@
 //! The large class pays up to three mappings per live instance and buys loads and stores without checks.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
 use wasmtime::{
@@ -20,6 +21,7 @@ use wasmtime::{
 };
 
 use super::config::Config;
+use super::stacks::Stacks;
 
 /// Bytes of a page of linear memory.
 pub(super) const WASM_PAGE_BYTES: usize = 64 << 10;
@@ -59,12 +61,17 @@ impl Class {
     }
 }
 
+/// An engine and its pool.
+struct Pooled {
+    engine: Engine,
+    slots: u32,
+    stacks: Arc<Stacks>,
+}
+
 /// Both engines and what was decided about them.
 pub(super) struct Engines {
-    small: Engine,
-    large: Engine,
-    pub(super) small_slots: u32,
-    pub(super) large_slots: u32,
+    small: Pooled,
+    large: Pooled,
     described: Vec<String>,
 }
 
@@ -76,22 +83,34 @@ impl Engines {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         check(config)?;
         let machine = Machine::look();
-        let (small, small_slots) = reserve(config, Class::Small, small_slots(config, &machine))?;
-        let (large, large_slots) = reserve(config, Class::Large, large_slots(config, &machine))?;
-        open_slots(&small, config, small_slots)
+        let small = reserve(config, Class::Small, small_slots(config, &machine))?;
+        let large = reserve(config, Class::Large, large_slots(config, &machine))?;
+        open_slots(&small.engine, config, small.slots)
             .map_err(|error| format!("the slots of the small class cannot be opened: {error:#}"))?;
-        let described = describe(config, &machine, small_slots, large_slots);
+        let described = describe(config, &machine, small.slots, large.slots);
         Ok(Self {
             small,
             large,
-            small_slots,
-            large_slots,
             described,
         })
     }
 
     /// The engine of a class.
     pub(super) fn get(&self, class: Class) -> &Engine {
+        &self.pooled(class).engine
+    }
+
+    /// Instance slots of a class.
+    pub(super) fn slots(&self, class: Class) -> usize {
+        self.pooled(class).slots as usize
+    }
+
+    /// Stacks of a class.
+    pub(super) fn stacks(&self, class: Class) -> &Arc<Stacks> {
+        &self.pooled(class).stacks
+    }
+
+    fn pooled(&self, class: Class) -> &Pooled {
         match class {
             Class::Small => &self.small,
             Class::Large => &self.large,
@@ -105,7 +124,7 @@ impl Engines {
 
     /// Instance slots in use.
     pub(super) fn slots_used(&self) -> usize {
-        [&self.small, &self.large]
+        [&self.small.engine, &self.large.engine]
             .into_iter()
             .filter_map(Engine::pooling_allocator_metrics)
             .map(|metrics| metrics.memories())
@@ -144,7 +163,9 @@ pub(super) fn small_slot_bytes(config: &Config) -> usize {
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    if config.small_slot_kib == 0 || config.small_slot_kib % 64 != 0 || config.small_slot_kib > 1024
+    if config.small_slot_kib == 0
+        || !config.small_slot_kib.is_multiple_of(64)
+        || config.small_slot_kib > 1024
     {
         return Err(format!(
             "small_slot_kib is {}; it must be a multiple of 64 between 64 and 1024",
@@ -202,7 +223,7 @@ fn small_slots(config: &Config, machine: &Machine) -> u64 {
     let by_memory = machine.memory_bytes / (16 << 10);
     config
         .small_slots
-        .map_or_else(|| by_memory.min(SMALL_SLOTS_MAX).max(SLOTS_MIN), u64::from)
+        .map_or_else(|| by_memory.clamp(SLOTS_MIN, SMALL_SLOTS_MAX), u64::from)
 }
 
 fn large_slots(config: &Config, machine: &Machine) -> u64 {
@@ -217,7 +238,7 @@ fn large_slots(config: &Config, machine: &Machine) -> u64 {
 }
 
 /// Builds the engine of `class` with as many of the `wanted` slots as the address space has room for.
-fn reserve(config: &Config, class: Class, wanted: u64) -> Result<(Engine, u32), String> {
+fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String> {
     let fixed = match class {
         Class::Small => config.small_slots.is_some(),
         Class::Large => config.large_slots.is_some(),
@@ -229,7 +250,13 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<(Engine, u32), 
             config, class, slots,
         )));
         match Engine::new(&engine) {
-            Ok(engine) => return Ok((engine, slots)),
+            Ok(engine) => {
+                return Ok(Pooled {
+                    engine,
+                    slots,
+                    stacks: Stacks::new(config.stacks / 2),
+                });
+            }
             Err(error) if fixed || u64::from(slots) <= SLOTS_MIN => {
                 return Err(format!(
                     "no room for {slots} instance slots of the {} class: {error:#}; lower {}_slots, or raise the \

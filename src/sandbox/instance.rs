@@ -13,6 +13,7 @@ use super::host::{self, Host};
 use super::limits::Meter;
 use super::program::{Code, Linked};
 use super::run::{End, answer, blame, finish, is_sound, no_stack, read, until};
+use super::stacks::Keep;
 use super::{Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started};
 
 /// Ticks until a run yields for the first time: at least one whole tick, so that short runs never do.
@@ -58,9 +59,12 @@ pub(super) async fn start(
     let outcome = match started {
         Some(Ok(calls)) => {
             let logs = store.data_mut().end().lines;
+            let mut stack = Keep::new(&program.stacks);
+            stack.settle(&mut store).await;
             let instance = CoreInstance {
                 store,
                 calls,
+                stack,
                 sound: true,
                 _program: program,
             };
@@ -137,6 +141,7 @@ async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result
 struct CoreInstance {
     store: Store<Host>,
     calls: Calls,
+    stack: Keep,
     sound: bool,
     /// Kept alive and counted as in use.
     _program: Arc<Linked>,
@@ -215,8 +220,12 @@ impl Instance for CoreInstance {
         let host = self.store.data_mut();
         let outcome = blame(outcome, host);
         let captured = host.end();
+        let peak = host.meter.peak();
         self.sound = is_sound(&outcome);
-        Ok(finish(outcome, captured, host.meter.peak()))
+        if self.sound {
+            self.stack.settle(&mut self.store).await;
+        }
+        Ok(finish(outcome, captured, peak))
     }
 
     fn reusable(&self) -> bool {

@@ -29,6 +29,7 @@ mod p2;
 mod program;
 mod run;
 mod service;
+mod stacks;
 #[cfg(test)]
 mod tests;
 mod wasi;

@@ -13,10 +13,11 @@ use wasmtime::{Engine, InstancePre, Module};
 
 use super::abi::Shape;
 use super::component::ComponentCode;
-use super::engine::{Class, WASM_PAGE_BYTES};
+use super::engine::{Class, Engines, WASM_PAGE_BYTES};
 use super::host::Host;
 use super::instance::{self, CoreExports};
 use super::limits::TABLE_ELEMENT_BYTES;
+use super::stacks::Stacks;
 use super::{Abi, Grant, InstanceLimits, Program, StartError, Started, command, component};
 use crate::model::Digest;
 
@@ -45,6 +46,8 @@ pub(super) struct Linked {
     pub(super) bytes: usize,
     /// Slots of its class.
     pub(super) slots: usize,
+    /// Stacks of its class.
+    pub(super) stacks: Arc<Stacks>,
     memory_bytes_min: usize,
     /// When it was last asked for, by the table's own count.
     touched: AtomicU64,
@@ -53,13 +56,7 @@ pub(super) struct Linked {
 
 impl Linked {
     /// A program from its linked code.
-    pub(super) fn new(
-        shape: Shape,
-        code: Code,
-        engine: &Engine,
-        bytes: usize,
-        slots: usize,
-    ) -> Arc<Self> {
+    pub(super) fn new(shape: Shape, code: Code, engines: &Engines, bytes: usize) -> Arc<Self> {
         let share = match shape.class {
             Class::Small => HOST_SHARE_SMALL_BYTES,
             Class::Large => HOST_SHARE_LARGE_BYTES,
@@ -68,9 +65,10 @@ impl Linked {
         Arc::new_cyclic(|me| Self {
             shape,
             code,
-            engine: engine.clone(),
+            engine: engines.get(shape.class).clone(),
             bytes,
-            slots,
+            slots: engines.slots(shape.class),
+            stacks: Arc::clone(engines.stacks(shape.class)),
             memory_bytes_min,
             touched: AtomicU64::new(0),
             me: me.clone(),

@@ -112,8 +112,8 @@ impl Wasmtime {
         }
         match self.inner.cache.size(&program) {
             None => Ok(None),
-            Some(size) if size <= LOAD_INLINE_BYTES_MAX => Ok(self.inner.from_cache(&program)),
-            Some(_) => self.blocking(move |inner| inner.from_cache(&program)).await,
+            Some(size) if size <= LOAD_INLINE_BYTES_MAX => Ok(self.inner.recover(&program)),
+            Some(_) => self.blocking(move |inner| inner.recover(&program)).await,
         }
     }
 
@@ -159,7 +159,8 @@ impl Wasmtime {
 }
 
 impl Inner {
-    fn from_cache(&self, program: &Digest) -> Option<Arc<Linked>> {
+    /// The program from its artefact, linked; `None` when there is none that will do.
+    fn recover(&self, program: &Digest) -> Option<Arc<Linked>> {
         let found = self.cache.load(program, &self.engines)?;
         match self.link(found) {
             Ok(linked) => {
@@ -199,9 +200,9 @@ impl Inner {
 
     fn link(&self, found: Found) -> wasmtime::Result<Arc<Linked>> {
         let shape = found.shape;
-        let (linker, slots) = match shape.class {
-            Class::Small => (&self.small, self.engines.small_slots),
-            Class::Large => (&self.large, self.engines.large_slots),
+        let linker = match shape.class {
+            Class::Small => &self.small,
+            Class::Large => &self.large,
         };
         let code = match (found.loaded, shape.abi) {
             (Loaded::Module(module), Abi::Core) => Code::Core {
@@ -215,14 +216,7 @@ impl Inner {
                 Code::Component(ComponentCode::new(&self.component, &component, shape.abi)?)
             }
         };
-        let engine = self.engines.get(shape.class);
-        Ok(Linked::new(
-            shape,
-            code,
-            engine,
-            found.bytes,
-            slots as usize,
-        ))
+        Ok(Linked::new(shape, code, &self.engines, found.bytes))
     }
 }
 
@@ -325,7 +319,7 @@ impl Sandbox for Wasmtime {
             programs: self.inner.programs.len(),
             program_bytes: self.inner.programs.bytes(),
             slots_used: engines.slots_used(),
-            slots: engines.small_slots as usize + engines.large_slots as usize,
+            slots: engines.slots(Class::Small) + engines.slots(Class::Large),
         }
     }
 }

@@ -321,3 +321,28 @@ async fn context_get_reads_the_runs_variables_before_the_instances() {
     };
     assert!(text.contains("outside memory"), "{text}");
 }
+
+#[tokio::test]
+async fn more_idle_instances_than_stacks_all_serve_again() {
+    let lab = Lab::with(crate::sandbox::Config {
+        small_slots: Some(64),
+        stacks: 4,
+        ..config()
+    });
+    for code in [
+        core("1 1", "(func (export \"_initialize\"))", ECHO),
+        large("", ECHO),
+    ] {
+        let mut idle = Vec::new();
+        for _ in 0..12 {
+            idle.push(lab.instance(&code).await);
+        }
+        for _ in 0..3 {
+            for instance in &mut idle {
+                let run = instance.run(input("{\"a\":1}")).await.unwrap();
+                assert_eq!(run.outcome, answered("{\"a\":1}"));
+                assert!(instance.reusable());
+            }
+        }
+    }
+}

@@ -181,7 +181,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
                     guest.put_sizes(&environment, count, size)
                 }))
             },
-        )?
+        )?;
+    clocks_and_end(linker)
+}
+
+fn clocks_and_end(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker
         .func_wrap(
             MODULE,
             "random_get",
