@@ -30,7 +30,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-
 use crate::config::{self, Environment};
 use failure::Result;
 use output::Output;

@@ -11,9 +11,10 @@ use crate::model::{ActivationId, Namespace};
 use crate::store::{Accepted, Pending, Result};
 
 use super::Embedded;
+use super::batch::Urgent;
 use super::chunk::entries_of;
 use super::error::{closed, corrupt};
-use super::inbox::{AcceptedEntry, Inbox, Urgent};
+use super::inbox::{AcceptedEntry, Inbox};
 
 #[async_trait]
 impl Accepted for Embedded {

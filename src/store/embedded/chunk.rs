@@ -179,3 +179,47 @@ pub(super) fn name_hash(name: &str) -> u32 {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite;
+
+    fn packed() -> Chunk {
+        let mut packer = Packer::default();
+        for (number, start) in [(1, 50), (2, 10), (3, 90)] {
+            packer.add(&suite::record("a", start, number)).unwrap();
+        }
+        packer.finish(&suite::namespace("guest")).unwrap()
+    }
+
+    #[test]
+    fn what_was_packed_is_read_back_and_its_ranges_are_known() {
+        let chunk = packed();
+        let raw = unpack(&chunk.body).unwrap();
+        let second = record(&chunk.entries, &raw, 1).unwrap();
+        assert_eq!(second, suite::record("a", 10, 2));
+        assert_eq!((chunk.start_min.0, chunk.start_max.0), (10, 90));
+        assert_eq!((chunk.count, raw.len()), (3, chunk.raw_bytes));
+        assert_eq!(entries_of(&chunk.entries).count(), 3);
+    }
+
+    #[test]
+    fn damage_is_an_error_and_never_a_panic() {
+        let chunk = packed();
+        let raw = unpack(&chunk.body).unwrap();
+        for length in 0..chunk.body.len() {
+            drop(unpack(&chunk.body[..length]));
+        }
+        assert!(matches!(unpack(&[]), Err(Error::Corrupt(_))));
+        assert!(matches!(
+            record(&chunk.entries, &raw, 3),
+            Err(Error::Corrupt(_))
+        ));
+        assert!(matches!(
+            record(&chunk.entries, &raw[..9], 2),
+            Err(Error::Corrupt(_))
+        ));
+        assert!(matches!(record(&[], &raw, 0), Err(Error::Corrupt(_))));
+    }
+}

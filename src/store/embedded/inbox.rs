@@ -15,13 +15,11 @@
 //! One mutex: each holder copies pointers, never waits and never touches the disk.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -29,92 +27,23 @@ use crate::model::{Activation, ActivationId, Namespace};
 use crate::store::{Error, Result};
 
 use super::Config;
+use super::batch::{Batch, IdHasher, Lazy, Notes, Records, Urgent, weight};
 use super::error::closed;
-
-/// Records by the namespace whose they are.
-pub(super) type Records = HashMap<Namespace, Vec<Arc<Activation>>>;
 
 type ById<T> = HashMap<ActivationId, T, BuildHasherDefault<IdHasher>>;
 
 /// Waiting records that make a flush due before its interval has passed, bytes.
 const FLUSH_BYTES: usize = 1 << 20;
 /// Most bytes of records in one commit; it bounds how long an urgent thing waits behind them.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 8 << 20;
+/// Records of many namespaces with less than this for each make chunks that cost more than what they hold...
+const THIN_BYTES: usize = 8 << 10;
+const THIN_NAMESPACES: usize = 64;
+/// ... so they are given this many times the interval, and the bytes, to gather.
+const THIN_PATIENCE: u32 = 5;
 /// First and longest pause between attempts to write records when writing fails.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-
-/// A write somebody waits for: run inside a transaction, told afterwards whether that was committed.
-pub(super) trait Job: Send {
-    /// Writes. An error that is about this job alone undoes this job alone.
-    fn run(&mut self, connection: &Connection) -> Result<()>;
-    /// The transaction ended; `Ok` when it was committed.
-    fn done(self: Box<Self>, committed: Result<()>);
-}
-
-/// What somebody waits for.
-pub(super) enum Urgent {
-    Accept {
-        namespace: Namespace,
-        id: ActivationId,
-        work: Bytes,
-        reply: oneshot::Sender<Result<()>>,
-    },
-    Begin {
-        id: ActivationId,
-        reply: oneshot::Sender<Result<()>>,
-    },
-    Write {
-        job: Box<dyn Job>,
-        wants_sync: bool,
-    },
-}
-
-impl Urgent {
-    pub(super) fn done(self, result: Result<()>) {
-        match self {
-            Self::Accept { reply, .. } | Self::Begin { reply, .. } => drop(reply.send(result)),
-            Self::Write { job, .. } => job.done(result),
-        }
-    }
-
-    /// Whether the promise is about power cuts, not only about crashes of this process.
-    pub(super) fn wants_sync(&self) -> bool {
-        match self {
-            Self::Accept { .. } => true,
-            Self::Begin { .. } => false,
-            Self::Write { wants_sync, .. } => *wants_sync,
-        }
-    }
-}
-
-/// What is to be noted about accepted work.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) begun: HashMap<ActivationId, u32>,
-    pub(super) settled: Vec<ActivationId>,
-}
-
-impl Notes {
-    fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.settled.is_empty()
-    }
-}
-
-/// Lazy things on their way to the disk.
-#[derive(Debug)]
-pub(super) struct Lazy {
-    pub(super) records: Arc<Records>,
-    pub(super) notes: Notes,
-    pub(super) flushes: Vec<oneshot::Sender<Result<()>>>,
-    bytes: usize,
-}
-
-/// What one commit writes.
-pub(super) struct Batch {
-    pub(super) urgent: Vec<Urgent>,
-    pub(super) lazy: Option<Lazy>,
-}
 
 /// A piece of accepted work, as far as it is kept in memory.
 #[derive(Debug, Clone)]
@@ -145,8 +74,8 @@ struct State {
     by_id: ById<Arc<Activation>>,
     notes: Notes,
     flushes: Vec<oneshot::Sender<Result<()>>>,
-    /// When the waiting lazy things are due; set by the writer when it first sees them.
-    due: Option<Instant>,
+    /// When the writer first saw the lazy things that wait.
+    since: Option<Instant>,
     retry: Option<Retry>,
     accepted: ById<AcceptedEntry>,
     /// Namespaces deleted and not made again: what still comes for them is dropped.
@@ -162,14 +91,19 @@ struct Retry {
 }
 
 impl State {
+    fn patience(&self) -> u32 {
+        let count = self.waiting.len();
+        let is_thin = count > THIN_NAMESPACES && self.waiting_bytes < count * THIN_BYTES;
+        if is_thin { THIN_PATIENCE } else { 1 }
+    }
+
+    /// Whether enough waits not to wait for more.
+    fn is_many(&self) -> bool {
+        self.waiting_bytes >= FLUSH_BYTES * self.patience() as usize
+    }
+
     fn has_lazy(&self) -> bool {
         !self.waiting.is_empty() || !self.notes.is_empty() || !self.flushes.is_empty()
-    }
-}
-
-impl std::fmt::Debug for Urgent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Urgent")
     }
 }
 
@@ -211,7 +145,7 @@ impl Inbox {
         if let Some(accepted) = state.accepted.get_mut(&record.id) {
             accepted.recorded = true;
         }
-        let before = state.waiting_bytes;
+        let was_many = state.waiting_bytes >= FLUSH_BYTES && state.is_many();
         let is_first = !state.has_lazy();
         state.bytes += bytes;
         state.waiting_bytes += bytes;
@@ -222,7 +156,7 @@ impl Inbox {
                 state.waiting.insert(record.namespace.clone(), vec![record]);
             }
         }
-        let is_many = before < FLUSH_BYTES && state.waiting_bytes >= FLUSH_BYTES;
+        let is_many = !was_many && state.waiting_bytes >= FLUSH_BYTES && state.is_many();
         drop(state);
         if is_first || is_many {
             self.wake.notify_one();
@@ -368,17 +302,8 @@ impl Inbox {
         loop {
             let now = Instant::now();
             let failed_while_closing = state.closing && state.retry.is_some();
-            if state.has_lazy() && state.due.is_none() {
-                state.due = Some(now + self.interval);
-            }
-            let asked = !state.flushes.is_empty() || state.closing;
-            let due = match (state.retry, state.due) {
-                _ if asked => Some(now),
-                (Some(retry), Some(_)) => Some(retry.at),
-                (None, Some(_)) if state.waiting_bytes >= FLUSH_BYTES => Some(now),
-                (_, due) => due,
-            };
-            let is_due = state.has_lazy() && due.is_some_and(|due| due <= now);
+            let due = self.due(&mut state, now);
+            let is_due = due.is_some_and(|due| due <= now);
             if is_due && !failed_while_closing || !state.urgent.is_empty() {
                 let lazy = is_due.then(|| take_lazy(&mut state));
                 return Some(Batch {
@@ -389,7 +314,7 @@ impl Inbox {
             if state.closing {
                 return None;
             }
-            match due.filter(|_| state.has_lazy()) {
+            match due {
                 Some(due) => {
                     self.wake
                         .wait_for(&mut state, due.saturating_duration_since(now));
@@ -397,6 +322,22 @@ impl Inbox {
                 None => self.wake.wait(&mut state),
             }
         }
+    }
+
+    /// When the lazy things that wait should be written.
+    fn due(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        if !state.has_lazy() {
+            state.since = None;
+            return None;
+        }
+        let since = *state.since.get_or_insert(now);
+        let is_asked = !state.flushes.is_empty() || state.closing;
+        Some(match state.retry {
+            _ if is_asked => now,
+            Some(retry) => retry.at,
+            None if state.is_many() => now,
+            None => since + self.interval * state.patience(),
+        })
     }
 
     /// The batch's lazy part is on disk.
@@ -497,7 +438,7 @@ fn take_lazy(state: &mut State) -> Lazy {
     if state.waiting.is_empty() {
         lazy.notes = std::mem::take(&mut state.notes);
         lazy.flushes = std::mem::take(&mut state.flushes);
-        state.due = None;
+        state.since = None;
     }
     lazy
 }
@@ -516,38 +457,4 @@ fn take_some(waiting: &mut Records) -> (Records, usize) {
     }
     waiting.retain(|_, records| !records.is_empty());
     (taken, bytes)
-}
-
-/// About what a record takes in memory, bytes.
-fn weight(record: &Activation) -> usize {
-    const FIXED: usize = 512;
-    FIXED
-        + record.response.result.get().len()
-        + record.logs.iter().map(String::len).sum::<usize>()
-        + record.annotations.size()
-}
-
-/// Ids are random in their lower half, which is all a hash table needs.
-#[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        // The table takes its buckets from one end and its tags from the other.
-        let (low, high) = (number & u128::from(u64::MAX), number >> 64);
-        let mixed = low ^ high;
-        self.0 = u64::try_from(mixed)
-            .unwrap_or_default()
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

@@ -16,9 +16,41 @@
 //! First writer wins, by id: a second record is ignored while the first waits for the disk, and as long as its work
 //! is in the log of accepted work, across restarts. Records of other work have ids made for them alone and are put
 //! once, so the database is not asked.
+//!
+//! A full disk takes nothing that was promised, and serving goes on as far as it can: see [`writer`]. Only a *start*
+//! needs some room (32 KiB for the index of the write-ahead log); without it, `open` says that the disk is full.
+//!
+//! # Why `SQLite`
+//! Measured on this load with `tests/bench/stores` (`cargo run --release -- DIR SMALL_DIR`; 2 cores of a Xeon virtual
+//! machine shared with other builds, ext4, `fdatasync` 0.25 ms): 400,000 records of 600 bytes in commits of 2,000;
+//! 128,000 pieces of work of 1,500 bytes from 64 callers that wait for the disk. CPU is what comes on top of making
+//! and packing the records.
+//!
+//! | | `SQLite` 3 (rusqlite 0.41) | fjall 3.1 | redb 4.5 | plain file, no index |
+//! |---|---|---|---|---|
+//! | a row per record, CPU µs each | 3.6 | 3.7 | 3.5 | 0.3 |
+//! | chunks, CPU µs per record | **0.36** | 0.67 | 0.37 | 0.07 |
+//! | chunks, MB written | 77 | 24 | 66 | 35 |
+//! | accept and settle, per s | **53,500** | 48,900 | 32,700 | 74,000 |
+//! | accept and settle, CPU µs each | **9.6** | 11.8 | 17.2 | 5.0 |
+//! | accept, p99 ms | 6.0 | **4.3** | 8.3 | 1.6 |
+//! | full disk, then room again | **resumes** | poisoned until reopened | refuses until reopened | |
+//! | of what was promised, lost after reopening | 0 of 204 | 0 of 380 | 0 of 191 | |
+//!
+//! All three are quick enough once records are chunks; only `SQLite` goes on by itself when the disk has room again,
+//! and it is the one whose file any operator can open and look into.
+//!
+//! # What it comes to
+//! This module, with `cargo run --release --bin ours -- DIR SMALL_DIR` in the same place, on the same machine: 40,000
+//! records/s cost 2.7 to 3.2 µs of CPU each from `put` to the disk, all told (5.7 from 100 namespaces at once, 7 to 9
+//! from 1,000). 64 callers that accept, begin, put and settle get through 65,000/s with a p99 of 6.9 ms on the quiet
+//! machine (checkpoints at 16 MiB then), and 14,000/s with 20 to 40 ms while builds held the load at ten. An entity is read in 9 to 16 µs, a record
+//! in 60 to 80, a list of 30 in 400; a cached action in 0.1. A file system filled up by it refused, resumed 0.5 s after
+//! there was room, and held 320 of 320 promises and 91,702 of 91,702 records when opened again.
 
 mod accepted;
 mod activations;
+mod batch;
 mod chunk;
 mod entities;
 mod error;
@@ -43,8 +75,9 @@ use tokio::sync::oneshot;
 
 use super::{Error, Result, Store};
 
+use batch::{Job, Urgent};
 use error::closed;
-use inbox::{Inbox, Job, Urgent};
+use inbox::Inbox;
 use reader::Readers;
 
 /// The knobs of the embedded store.
@@ -214,9 +247,11 @@ fn build(
     let inbox = Arc::new(Inbox::new(config, recovered));
     let readers = Readers::new(data_dir.to_owned(), config.readers);
     let writer = writer::Writer::new(Arc::clone(&inbox), connection, data_dir, last_seq)?;
+    let told = Arc::clone(&inbox);
     let thread = std::thread::Builder::new()
         .name("wisp-store".to_owned())
         .spawn(move || {
+            let _told = TellsAtEnd(told);
             writer.run();
             drop(lock);
         })
@@ -236,6 +271,15 @@ fn build(
         config: config.clone(),
     });
     Ok((backend, keeper))
+}
+
+/// However the writer ends, even by a panic, nobody waits for it for ever: the store is closed then.
+struct TellsAtEnd(Arc<Inbox>);
+
+impl Drop for TellsAtEnd {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
 }
 
 /// Nobody but the owner may look into it: it holds what tenants stored.

@@ -59,7 +59,7 @@ impl Embedded {
             for rows in plan.delete.chunks(DELETE_COUNT) {
                 let rows = rows.to_vec();
                 count += self
-                    .write(move |connection| delete(connection, &rows))
+                    .write_unforced(move |connection| delete(connection, &rows))
                     .await?;
             }
             for rows in plan.merge {

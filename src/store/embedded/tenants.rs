@@ -95,7 +95,7 @@ impl Embedded {
         loop {
             let name = namespace.clone();
             let count = self
-                .write(move |connection| activations::delete_some(connection, &name))
+                .write_unforced(move |connection| activations::delete_some(connection, &name))
                 .await?;
             if count == 0 {
                 return Ok(());

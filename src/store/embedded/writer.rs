@@ -26,13 +26,14 @@ use crate::model::ActivationId;
 use crate::store::{Error, Result};
 use crate::telemetry::metrics;
 
+use super::batch::{Batch, Lazy, Urgent};
 use super::chunk::Packer;
-use super::inbox::{AcceptedEntry, Batch, Inbox, Lazy, Urgent};
+use super::inbox::{AcceptedEntry, Inbox};
 use super::{OpenError, accepted, activations, schema};
 
-/// Bytes written to the log after which it is moved into the file: a balance between the size of the log, which
-/// slows readers down, and how often a page is written that changes often.
-const CHECKPOINT_BYTES: usize = 16 << 20;
+/// Bytes written to the log after which it is moved into the file: a balance between how much the disk is given to
+/// flush at one time, which commits then wait for, and how often a page is written that changes often.
+const CHECKPOINT_BYTES: usize = 4 << 20;
 /// What a commit is taken to add to the log besides the bodies it holds: the pages of tables and indexes it touches.
 const COMMIT_BYTES: usize = 16 << 10;
 
@@ -84,7 +85,6 @@ impl Writer {
             self.serve(batch);
             self.checkpointer.look(&self.connection);
         }
-        self.inbox.closed();
         let Self {
             connection,
             checkpointer,
