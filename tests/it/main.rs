@@ -1,1 +1,23 @@
+//! The one integration binary: the program as its users meet it, over the wire and from the command line.
+//!
+//! One file per part of the contract, and one per promise. A test's name says what holds.
 
+#![cfg(test)]
+
+mod admin;
+mod auth;
+mod cli;
+mod contract_actions;
+mod contract_info;
+mod contract_invoke;
+mod contract_kinds;
+mod contract_throttle;
+mod drain;
+mod durability;
+mod fairness;
+mod harness;
+mod metrics;
+mod readme;
+mod sandbox_escape;
+mod tidy;
+mod wire_abuse;

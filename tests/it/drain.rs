@@ -1,0 +1,106 @@
+//! SIGTERM and ctrl-c: nothing new, what runs is finished, exit 0; told twice, at once.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{Request, SLEEP, Server, Tenant, eventually};
+
+fn accepts(server: &Server) -> bool {
+    server
+        .client()
+        .try_send(&Request::new("GET", "/ping"))
+        .is_ok()
+}
+
+#[test]
+fn a_signal_finishes_what_runs_and_exits_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Server::start("");
+        let tenant = server.tenant();
+        tenant.put_action("a", SLEEP);
+        let id = tenant.fire("a", &json!({ "ms": 1500 }));
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| tenant.result("a", &json!({ "ms": 1000 })));
+            eventually("both run", || server.runs_at_least(2).then_some(()));
+            server.signal(signal);
+            eventually("it accepts no more", || (!accepts(&server)).then_some(()));
+            let reply = call.join().expect("the call is answered");
+            assert_eq!(
+                reply.expect(200).json(),
+                json!({ "ms": 1000 }),
+                "{signal:?}"
+            );
+        });
+        assert_eq!(server.wait().code(), Some(0), "{signal:?}");
+        let server = server.restart();
+        let record = Tenant::new(server.client(), &tenant.namespace, &tenant.key).activation(&id);
+        assert_eq!(
+            record["response"]["status"], "success",
+            "{signal:?}: it was finished, not left"
+        );
+        assert!(
+            crate::harness::annotation(&record, "redelivered").is_none(),
+            "{record}"
+        );
+    }
+}
+
+#[test]
+fn a_server_with_nothing_to_do_ends_at_once() {
+    let server = Server::start("");
+    let idle = server
+        .client()
+        .connect()
+        .expect("an idle connection must not hold it up");
+    server.signal(Signal::TERM);
+    let began = Instant::now();
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    drop(idle);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_what_was_accepted_runs_at_the_next_start() {
+    let server = Server::start("");
+    let tenant = server.tenant();
+    tenant.put_action("a", SLEEP);
+    let id = tenant.fire("a", &json!({ "ms": 3000 }));
+    eventually("it runs", || server.runs_at_least(1).then_some(()));
+    server.signal(Signal::TERM);
+    eventually("it accepts no more", || (!accepts(&server)).then_some(()));
+    server.signal(Signal::TERM);
+    let began = Instant::now();
+    assert_ne!(server.wait().code(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    let server = server.restart();
+    let record = Tenant::new(server.client(), &tenant.namespace, &tenant.key).awaited(&id);
+    assert_eq!(record["response"]["status"], "success");
+}
+
+#[test]
+fn work_that_waits_at_a_drain_runs_at_the_next_start() {
+    let server = Server::start("");
+    let tenant = server.tenant();
+    tenant.put_action_with("a", SLEEP, json!({ "limits": { "instances": 1 } }));
+    let ids: Vec<String> = (0..5)
+        .map(|_| tenant.fire("a", &json!({ "ms": 400 })))
+        .collect();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let server = server.restart();
+    let tenant = Tenant::new(server.client(), &tenant.namespace, &tenant.key);
+    for id in ids {
+        assert_eq!(tenant.awaited(&id)["response"]["status"], "success");
+    }
+}

@@ -1,0 +1,48 @@
+//! What the tests share: a server to talk to, a client that hides nothing of the wire, tenants, guests and tables.
+//!
+//! Most tests take [`shared`], one server for all of them, and make a [`Tenant`] of their own on it, so that they do not see
+//! each other. Tests that stop, kill, fill or configure a server start their own with [`Server::start`]: a real process.
+
+mod guests;
+mod http;
+mod server;
+mod table;
+mod tenant;
+mod zip;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(crate) use guests::*;
+pub(crate) use http::{Client, Reply, Request, basic};
+pub(crate) use server::{
+    GUEST_KEY, SYSTEM_KEY, Server, binary, is_root, repository, run_to_end, shared,
+};
+pub(crate) use table::{Expect, Row, has, run};
+pub(crate) use tenant::{Tenant, annotation, id_of};
+pub(crate) use zip::{base64, zip, zip_bomb};
+
+/// How long anything that is asynchronous by nature may take before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Lets other threads work for a moment. Only ever inside a loop that looks for something, under a deadline.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are plain threads; there is no runtime to block"
+)]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Asks until there is an answer, or fails saying what was waited for.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        pause(Duration::from_millis(10));
+    }
+}
