@@ -1,4 +1,4 @@
-//! Wisp.
+#![doc = include_str!("README.md")]
 
 pub mod app;
 pub mod cli;
