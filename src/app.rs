@@ -193,6 +193,8 @@ impl App {
             );
         }
         self.upkeep.shutdown().await;
+        // Before the threads go that settle promised work: what they wait for is the disk.
+        self.engine.store.activations.flush().await?;
         if let Some(guests) = self.guests.take() {
             guests.shutdown_background();
         }

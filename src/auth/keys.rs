@@ -217,7 +217,6 @@ impl Keys {
         }
         let identity = Arc::new(Identity {
             system: tenant.namespace.as_str() == SYSTEM_NAMESPACE,
-            uuid: tenant.uuid,
             limits: Arc::new(self.defaults.with(&tenant.limits)),
             namespace: tenant.namespace,
         });

@@ -14,7 +14,6 @@ pub(crate) mod throttle;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use uuid::Uuid;
 
 pub(crate) use keys::{Credential, Keys};
 pub(crate) use setup::{WELL_KNOWN_GUEST, ensure_defaults, uses_well_known_keys};
@@ -35,8 +34,6 @@ pub(crate) const GUEST_NAMESPACE: &str = "guest";
 pub(crate) struct Identity {
     /// The namespace the key belongs to; also the subject.
     pub(crate) namespace: Namespace,
-    /// The user part of the key.
-    pub(crate) uuid: Uuid,
     /// What holds for the namespace.
     pub(crate) limits: Arc<EffectiveLimits>,
     /// Whether it may use the admin API.
