@@ -182,20 +182,24 @@ async fn latency(server: &Server, calls: &Arc<[Call]>, args: &Args) -> Result<Sa
         .checked()
 }
 
-/// Sends each of `calls` over `count` connections at the same time, one call after the other.
+/// Sends each of `calls` `count` times at the same moment, a few of them beside each other: fewer than a node runs at
+/// one time, so that none waits for another and each gets an instance of its own.
 async fn together(server: &Server, calls: &[Call], count: usize) -> Result<()> {
+    let beside = 3;
     let progress = Progress::new("actions with all their instances", calls.len());
-    let mut idle: Vec<Connection> = connect(server.addr, count).await?;
-    for call in calls {
+    let mut idle: Vec<Connection> = connect(server.addr, count * beside).await?;
+    for calls in calls.chunks(beside) {
         let mut tasks = tokio::task::JoinSet::new();
-        for mut connection in idle.drain(..) {
-            let call = call.clone();
-            tasks.spawn(async move { connection.call(&call).await.map(|_| connection) });
+        for call in calls {
+            for mut connection in idle.drain(idle.len() - count..) {
+                let call = call.clone();
+                tasks.spawn(async move { connection.call(&call).await.map(|_| connection) });
+            }
         }
         while let Some(done) = tasks.join_next().await {
             idle.push(done??);
         }
-        progress.step();
+        calls.iter().for_each(|_| progress.step());
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Call, Connection};
+use crate::report::say;
 
 /// How long it may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,6 +84,15 @@ impl Server {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
+    /// Its last warnings and errors.
+    fn complaints(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
+        let grave = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+        let lines: Vec<&str> = log.lines().filter(grave).collect();
+        let last = &lines[lines.len().saturating_sub(5)..];
+        last.iter().map(|line| (*line).to_owned()).collect()
+    }
+
     fn pid(&self) -> Result<rustix::process::Pid> {
         let id = self.child.id().context("the server has ended")?;
         rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process has the id 0")
@@ -110,8 +120,11 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Sees it end before its folder is removed under it.
+    /// Sees it end before its folder is removed under it, and says what it complained of.
     fn drop(&mut self) {
+        for line in self.complaints() {
+            say(&format!("  server: {line}"));
+        }
         drop(self.child.start_kill());
         for _ in 0..500 {
             if !matches!(self.child.try_wait(), Ok(None)) {
