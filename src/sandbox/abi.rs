@@ -13,7 +13,7 @@ use wasmparser::{
 };
 
 use super::config::Config;
-use super::engine::{Class, SMALL_TABLE_ELEMENTS, WASM_PAGE_BYTES, small_slot_bytes};
+use super::engine::{Class, SMALL_TABLE_ELEMENTS, WASM_PAGE_BYTES};
 use super::{Abi, Refused};
 
 /// What was found out about a module.
@@ -94,7 +94,7 @@ fn inspect_core(module: &[u8], provided: &Provided, config: &Config) -> Result<S
     let abi = core_abi(&core)?;
     Ok(Shape {
         abi,
-        class: class_of(&core, config),
+        class: class_of(&core),
         imports_wasi: false,
     })
 }
@@ -332,19 +332,18 @@ fn core_abi(core: &Core<'_>) -> Result<Abi, Refused> {
     )))
 }
 
-/// Small when neither memory nor table can outgrow a slot of the small class.
-fn class_of(core: &Core<'_>, config: &Config) -> Class {
-    let slot_pages = (small_slot_bytes(config) / WASM_PAGE_BYTES) as u64;
+/// Small when its one memory fills a slot of the small class exactly and stays so, and its table fits. A memory that
+/// fills its slot only in part would cost two of the process's mappings.
+fn class_of(core: &Core<'_>) -> Class {
     let memory_fits = |memory: &MemoryType| {
-        memory.initial <= slot_pages
-            && (memory.maximum.is_some_and(|maximum| maximum <= slot_pages) || !core.grows_memory)
+        memory.initial == 1 && (memory.maximum == Some(1) || !core.grows_memory)
     };
     let table_fits = |table: &TableType| {
         let most = u64::from(SMALL_TABLE_ELEMENTS);
         table.initial <= most
             && (table.maximum.is_some_and(|maximum| maximum <= most) || !core.grows_table)
     };
-    let small = core.memories.len() <= 1
+    let small = core.memories.len() == 1
         && core.tables.len() <= 1
         && core.memories.iter().all(memory_fits)
         && core.tables.iter().all(table_fits);

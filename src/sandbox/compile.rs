@@ -130,7 +130,6 @@ impl Compile {
             .arg(COMPILE_ARG)
             .arg(config.compile_memory_mib_max.to_string())
             .arg((config.compile_timeout_ms / 1000).max(1).to_string())
-            .arg(config.small_slot_kib.to_string())
             .arg(config.stack_kib.to_string())
             .env_clear()
             .stdin(Stdio::piped())
@@ -204,14 +203,12 @@ pub(crate) fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
 
 fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
     let numbers: Vec<u64> = args.filter_map(|arg| arg.parse().ok()).collect();
-    let [memory_mib, cpu_s, small_slot_kib, stack_kib] = numbers[..] else {
+    let [memory_mib, cpu_s, stack_kib] = numbers[..] else {
         return Err(std::io::ErrorKind::InvalidInput.into());
     };
     lower_limits(memory_mib, cpu_s)?;
-    let size = |value: u64| usize::try_from(value).map_err(std::io::Error::other);
     let config = Config {
-        small_slot_kib: size(small_slot_kib)?,
-        stack_kib: size(stack_kib)?,
+        stack_kib: usize::try_from(stack_kib).map_err(std::io::Error::other)?,
         ..Config::default()
     };
     let mut input = std::io::stdin().lock();

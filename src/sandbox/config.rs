@@ -41,9 +41,6 @@ pub(crate) struct Config {
     /// Bytes of artefacts kept mapped, MiB.
     pub(crate) programs_mib_max: usize,
 
-    /// Bytes of an instance slot of the small class, KiB: a multiple of 64, at most 1,024. A module whose memory
-    /// provably stays within it is small. Slots of more than 64 KiB are laid open one by one at start (some µs each).
-    pub(crate) small_slot_kib: usize,
     /// Instance slots of the small class.
     pub(crate) small_slots: Option<u32>,
     /// Instance slots of the large class; each is 4 GiB of address space.
@@ -75,13 +72,12 @@ impl Default for Config {
             artefact_mib_max: 16 << 10,
             programs_max: 2000,
             programs_mib_max: 512,
-            small_slot_kib: 64,
             small_slots: None,
             large_slots: None,
             large_keep_resident_kib: 1024,
             large_memory_mib_max: 4096,
             table_elements_max: 20_000,
-            stacks: 1024,
+            stacks: 2048,
             stack_kib: 512,
             tick_us: 1000,
         }

@@ -2,13 +2,12 @@
 //!
 //! | class | which programs | slot | bounds | initial memory |
 //! |---|---|---|---|---|
-//! | small | core modules whose one memory provably stays within a slot | 64 KiB to 1 MiB, no guard | checked in code | copied |
+//! | small | core modules whose one memory is a page of 64 KiB and stays so | 64 KiB, no guard | checked in code | copied |
 //! | large | everything else, and every component | 4 GiB and guard pages | guard pages | copy-on-write from the artefact |
 //!
-//! The small class is for density. Its slots lie side by side and are all readable and writable, so that the kernel
-//! keeps one mapping for all of them: a hundred thousand instances do not touch `vm.max_map_count`. To that end slots
-//! of more than one page are laid open at start ([`open_slots`]): wasmtime opens a slot as far as its instance asks,
-//! never closes it again where bounds are checked in code, and a half-open slot would cost two mappings.
+//! The small class is for density. Its slots lie side by side and every memory fills its slot, so the kernel keeps one
+//! mapping for all of them: a hundred thousand idle instances leave `vm.max_map_count` alone and take 10 KiB each.
+//! (Memories smaller than their slot were measured too: two mappings each, and the end at 29,000 instances.)
 //!
 //! The large class pays up to three mappings per live instance and buys loads and stores without checks.
 
@@ -16,9 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit};
-use wasmtime::{
-    Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Store,
-};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::config::Config;
 use super::stacks::Stacks;
@@ -85,8 +82,6 @@ impl Engines {
         let machine = Machine::look();
         let small = reserve(config, Class::Small, small_slots(config, &machine))?;
         let large = reserve(config, Class::Large, large_slots(config, &machine))?;
-        open_slots(&small.engine, config, small.slots)
-            .map_err(|error| format!("the slots of the small class cannot be opened: {error:#}"))?;
         let described = describe(config, &machine, small.slots, large.slots);
         Ok(Self {
             small,
@@ -148,7 +143,7 @@ pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config
         .table_lazy_init(true);
     match class {
         Class::Small => engine
-            .memory_reservation(small_slot_bytes(config) as u64)
+            .memory_reservation(WASM_PAGE_BYTES as u64)
             .memory_guard_size(0)
             .guard_before_linear_memory(false)
             .memory_init_cow(false),
@@ -157,21 +152,7 @@ pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config
     engine
 }
 
-/// Bytes of a slot of the small class.
-pub(super) fn small_slot_bytes(config: &Config) -> usize {
-    config.small_slot_kib << 10
-}
-
 fn check(config: &Config) -> Result<(), String> {
-    if config.small_slot_kib == 0
-        || !config.small_slot_kib.is_multiple_of(64)
-        || config.small_slot_kib > 1024
-    {
-        return Err(format!(
-            "small_slot_kib is {}; it must be a multiple of 64 between 64 and 1024",
-            config.small_slot_kib
-        ));
-    }
     if !(64..=8192).contains(&config.stack_kib) {
         return Err(format!(
             "stack_kib is {}; it must be between 64 and 8192",
@@ -283,8 +264,8 @@ fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
             .total_tables(slots)
             .max_tables_per_module(1)
             .table_elements(SMALL_TABLE_ELEMENTS as usize)
-            .max_memory_size(small_slot_bytes(config))
-            .linear_memory_keep_resident(small_slot_bytes(config))
+            .max_memory_size(WASM_PAGE_BYTES)
+            .linear_memory_keep_resident(WASM_PAGE_BYTES)
             .max_core_instance_size(64 << 10),
         Class::Large => pool
             .total_component_instances(slots)
@@ -301,47 +282,12 @@ fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// Makes every slot of the small class readable and writable once, by an instance of its full size in each.
-fn open_slots(engine: &Engine, config: &Config, slots: u32) -> wasmtime::Result<()> {
-    let pages = small_slot_bytes(config) / WASM_PAGE_BYTES;
-    if pages < 2 {
-        return Ok(());
-    }
-    let wat = format!("(module (memory {pages}))");
-    let module = Module::new(engine, wat::parse_str(wat)?)?;
-    let mut store = Store::new(engine, Unlimited);
-    store.limiter(|unlimited| unlimited);
-    for _ in 0..slots {
-        wasmtime::Instance::new(&mut store, &module, &[])?;
-    }
-    Ok(())
-}
-
-/// For the store that opens all slots: it holds as many instances as there are.
-struct Unlimited;
-
-impl wasmtime::ResourceLimiter for Unlimited {
-    fn memory_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(true)
-    }
-    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(true)
-    }
-    fn instances(&self) -> usize {
-        usize::MAX
-    }
-    fn memories(&self) -> usize {
-        usize::MAX
-    }
-}
-
 fn describe(config: &Config, machine: &Machine, small: u32, large: u32) -> Vec<String> {
     let why = |set: bool, reason: String| if set { "as configured".into() } else { reason };
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
     vec![
         format!(
-            "small class: {small} slots of {} KiB, {} stacks ({})",
-            config.small_slot_kib,
+            "small class: {small} slots of 64 KiB, {} stacks ({})",
             config.stacks,
             why(
                 config.small_slots.is_some(),
