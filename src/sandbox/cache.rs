@@ -22,9 +22,9 @@
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,6 +39,8 @@ use crate::model::Digest;
 const MAGIC: &[u8; 8] = b"WISPAOT1";
 const TRAILER_BYTES: usize = 80;
 const MAC_BYTES: usize = 32;
+/// Bytes hashed at a time: enough for the widest vectors, little enough for the cache.
+const PIECE_BYTES: usize = 64 << 10;
 const KEY_FILE: &str = "aot.key";
 
 /// A program's code, mapped or in memory.
@@ -120,46 +122,43 @@ impl Cache {
         }
     }
 
-    fn load_file(
-        &self,
-        mut file: File,
-        program: &Digest,
-        engines: &Engines,
-    ) -> Result<Found, String> {
-        let text = |error: std::io::Error| error.to_string();
-        let size = file.metadata().map_err(text)?.len();
-        let size = usize::try_from(size).map_err(|_| "it is too large".to_owned())?;
-        let mut bytes = Vec::with_capacity(size + 1);
-        file.read_to_end(&mut bytes).map_err(text)?;
-        let shape = self.verify(&bytes, program)?;
-        drop(bytes);
+    fn load_file(&self, file: File, program: &Digest, engines: &Engines) -> Result<Found, String> {
+        let size = file.metadata().map_err(|error| error.to_string())?.len();
+        let shape = self.verify(&file, size, program)?;
         let loaded = map(file, shape, engines).map_err(|error| format!("{error:#}"))?;
         Ok(Found {
             shape,
             loaded,
-            bytes: size,
+            bytes: usize::try_from(size).unwrap_or(usize::MAX),
         })
     }
 
-    /// Checks a whole file and reads its trailer.
-    fn verify(&self, bytes: &[u8], program: &Digest) -> Result<Shape, String> {
-        let signed = bytes
-            .len()
-            .checked_sub(MAC_BYTES)
-            .ok_or("it is cut short")?;
-        let (signed, mac) = bytes.split_at(signed);
-        let expected = blake3::keyed_hash(&self.key, signed);
-        // blake3::Hash compares in constant time.
+    /// Checks a whole file and reads its trailer. Reads in pieces: fresh memory for all of it would cost more page
+    /// faults than the hash costs time.
+    fn verify(&self, file: &File, size: u64, program: &Digest) -> Result<Shape, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let start = size.checked_sub(TRAILER_BYTES as u64);
+        let start = start.ok_or("it is cut short")?;
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        let mut piece = vec![0_u8; PIECE_BYTES];
+        let mut at = 0;
+        while at < start {
+            let left = usize::try_from(start - at).unwrap_or(usize::MAX);
+            let piece = &mut piece[..left.min(PIECE_BYTES)];
+            file.read_exact_at(piece, at).map_err(text)?;
+            hasher.update(piece);
+            at += piece.len() as u64;
+        }
+        let mut trailer = [0_u8; TRAILER_BYTES];
+        file.read_exact_at(&mut trailer, start).map_err(text)?;
+        let (signed, mac) = trailer.split_at(TRAILER_BYTES - MAC_BYTES);
+        hasher.update(signed);
         let found: [u8; MAC_BYTES] = mac.try_into().map_err(|_| "it is cut short")?;
-        if expected != blake3::Hash::from_bytes(found) {
+        // blake3::Hash compares in constant time.
+        if hasher.finalize() != blake3::Hash::from_bytes(found) {
             return Err("its bytes are not what this service wrote".into());
         }
-        let trailer = signed
-            .len()
-            .checked_sub(TRAILER_BYTES - MAC_BYTES)
-            .and_then(|start| signed.get(start..))
-            .ok_or("it is cut short")?;
-        read_trailer(trailer, program)
+        read_trailer(signed, program)
             .ok_or_else(|| "it belongs to another program or format".into())
     }
 
