@@ -116,14 +116,13 @@ fn accepted_work_has_exactly_one_record_whenever_the_server_is_killed() {
 
 #[test]
 fn work_whose_run_had_begun_is_run_again_and_says_so() {
-    let server = Server::start("");
+    let server = Server::start("[store]\nflush_interval_ms = 1\n");
     let tenant = server.tenant();
     tenant.put_action("a", SLEEP);
     let id = tenant.fire("a", &json!({ "ms": 700 }));
     running(&server);
     let server = server.crash_and_restart();
-    let tenant = at(&tenant, &server);
-    let record = tenant.awaited(&id);
+    let record = at(&tenant, &server).awaited(&id);
     assert_eq!(record["response"]["status"], "success", "{record}");
     assert_eq!(
         annotation(&record, "redelivered"),
@@ -137,17 +136,27 @@ fn work_that_kills_its_server_is_given_up_after_three_deliveries() {
     let mut server = Server::start("");
     let first = server.tenant();
     first.put_action("a", SLEEP);
-    let id = first.fire("a", &json!({ "ms": 20_000 }));
-    for _ in 0..3 {
-        running(&server);
-        server = server.crash_and_restart();
-    }
-    let record = at(&first, &server).awaited(&id);
+    let id = first.fire("a", &json!({ "ms": 15_000 }));
+    let mut deliveries = 0;
+    // Killed as soon as it runs: as a guest would that breaks its server.
+    let record = loop {
+        let reply = at(&first, &server).get(&format!("activations/{id}"));
+        if reply.status == 200 {
+            break reply.json();
+        }
+        if server.runs_at_least(1) {
+            deliveries += 1;
+            assert!(deliveries <= 4, "delivered again and again");
+            server = server.crash_and_restart();
+        }
+        pause(std::time::Duration::from_millis(1));
+    };
     assert_eq!(
         record["response"]["status"], "whisk internal error",
         "{record}"
     );
-    assert_eq!(record["activationId"], id.as_str());
+    // Of the very first the note may be lost with the process; from then on every one counts.
+    assert!((3..=4).contains(&deliveries), "{deliveries}");
 }
 
 #[test]
