@@ -78,24 +78,6 @@ impl Meter {
         self.pending = 0;
     }
 
-    /// Takes `bytes` for the host on behalf of the guest, without waiting.
-    pub(super) fn take(&mut self, bytes: usize) -> bool {
-        let Some(missing) = self.missing(bytes) else {
-            return false;
-        };
-        if missing > 0 && !self.grant.try_grow(missing) {
-            self.denied = Some(Denied::Room);
-            return false;
-        }
-        self.add(bytes, missing);
-        true
-    }
-
-    /// Gives back `bytes` taken with [`Meter::take`]; they stay granted.
-    pub(super) fn give_back(&mut self, bytes: usize) {
-        self.held = self.held.saturating_sub(bytes);
-    }
-
     /// Takes `bytes`, waiting for them a bounded time.
     async fn grow(&mut self, bytes: usize) -> bool {
         let Some(missing) = self.missing(bytes) else {

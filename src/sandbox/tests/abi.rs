@@ -149,3 +149,22 @@ async fn a_memory_of_one_page_that_stays_so_is_small() {
         assert_eq!(lab.start(&code).await.is_err(), is_small, "{code}");
     }
 }
+
+#[tokio::test]
+async fn all_of_preview_1_is_provided() {
+    let names = "args_get args_sizes_get environ_get environ_sizes_get clock_res_get clock_time_get fd_advise
+        fd_allocate fd_close fd_datasync fd_fdstat_get fd_fdstat_set_flags fd_fdstat_set_rights fd_filestat_get
+        fd_filestat_set_size fd_filestat_set_times fd_pread fd_prestat_get fd_prestat_dir_name fd_pwrite fd_read
+        fd_readdir fd_renumber fd_seek fd_sync fd_tell fd_write path_create_directory path_filestat_get
+        path_filestat_set_times path_link path_open path_readlink path_remove_directory path_rename path_symlink
+        path_unlink_file poll_oneoff proc_exit proc_raise sched_yield random_get sock_accept sock_recv sock_send
+        sock_shutdown";
+    assert_eq!(names.split_whitespace().count(), 46);
+    let lab = Lab::new();
+    for name in names.split_whitespace() {
+        // Imported by a type it does not have, so that only its presence is asked.
+        let import = format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func (param f64)))");
+        let text = lab.refusal(&core("1 1", &import, ECHO)).await;
+        assert!(text.contains("by another type"), "{name}: {text}");
+    }
+}
