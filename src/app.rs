@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -122,6 +123,7 @@ impl App {
         let guests = guest_threads(&config)?;
         let engine = Engine::new(&config, &sandbox, &store, &guests);
         let summary = summary(&config, &sandbox, &engine);
+        let upkeep = engine.upkeep(render.clone());
         let state = state(&config, &sandbox, &engine, render)?;
         let recovered = engine.recover().await?;
         if recovered > 0 {
@@ -136,7 +138,6 @@ impl App {
             // Sent or dropped, both mean: stop.
             api::serve(listener, state, edge, async { drop(stopped.await) }).await;
         });
-        let upkeep = engine.upkeep();
         let guest_key = guest_key(&*store.tenants, &config.auth).await?;
         let server = (stop, served);
         Ok(Self {
@@ -288,7 +289,7 @@ fn state(
     config: &Config,
     sandbox: &Arc<Wasmtime>,
     engine: &Engine,
-    render: metrics_exporter_prometheus::PrometheusHandle,
+    render: PrometheusHandle,
 ) -> anyhow::Result<api::State> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
@@ -380,8 +381,13 @@ impl Engine {
     }
 
     /// What happens now and then, until the set is shut down.
-    fn upkeep(&self) -> JoinSet<()> {
+    fn upkeep(&self, render: PrometheusHandle) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        // Histograms keep every sample until somebody sums them up; nobody may ever ask for /metrics.
+        tasks.spawn(every(REAP, move || {
+            render.run_upkeep();
+            std::future::ready(())
+        }));
         let worker = Arc::clone(&self.worker);
         tasks.spawn(every(TICK, move || {
             worker.tick();

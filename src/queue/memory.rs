@@ -131,11 +131,12 @@ impl MemoryQueue {
         }
     }
 
-    /// Whether the queue of `key` may grow by `bytes`.
-    fn admit(&self, key: &Key, bytes: usize) -> Result<(), Refusal> {
+    /// Whether the work's queue, and all together, may grow by it.
+    fn admit(&self, work: &Work) -> Result<(), Refusal> {
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
+        let (key, bytes) = (&Key::of(work), work.params.get().len() + WORK_BYTES);
         let state = self.state.lock();
         if state.bytes + bytes > self.config.bytes_max {
             return Err(Refusal::Overload { retry_after_s: 1 });
@@ -185,7 +186,7 @@ impl MemoryQueue {
         let hands = self.hands();
         let mut delivery = delivery;
         if self.ready.load(Ordering::SeqCst) == 0
-            && self.waiting_for(&Key::of(&delivery.work)) == 0
+            && !self.waits_for(&delivery.work)
             && let Some(hands) = &hands
         {
             match hands.offer(delivery) {
@@ -200,15 +201,12 @@ impl MemoryQueue {
         }
     }
 
-    fn waiting_for(&self, key: &Key) -> usize {
+    /// Whether something waits in the queue that the work belongs in.
+    fn waits_for(&self, work: &Work) -> bool {
         if self.waiting.load(Ordering::SeqCst) == 0 {
-            return 0;
+            return false;
         }
-        self.state
-            .lock()
-            .lanes
-            .get(key)
-            .map_or(0, |lane| lane.items.len())
+        self.state.lock().lanes.contains_key(&Key::of(work))
     }
 }
 
@@ -219,7 +217,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn enqueue(&self, work: Work) -> Result<(), EnqueueError> {
-        self.admit(&Key::of(&work), work.params.get().len() + WORK_BYTES)?;
+        self.admit(&work)?;
         if work.durable {
             let bytes = serde_json::to_vec(&work)
                 .map_err(|e| crate::store::Error::Corrupt(e.to_string()))?;

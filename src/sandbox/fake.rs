@@ -89,14 +89,6 @@ impl Script {
             ..Self::default()
         }
     }
-
-    /// Holds `bytes` more after each run.
-    pub(crate) fn grows(grow_bytes: usize) -> Self {
-        Self {
-            grow_bytes,
-            ..Self::default()
-        }
-    }
 }
 
 /// What has happened so far.
@@ -162,11 +154,6 @@ impl Fake {
         self.scripts.lock().insert(digest, script);
         self.linked.lock().remove(&digest);
         digest
-    }
-
-    /// Takes a program from memory; the next call of it must load it again.
-    pub(crate) fn unlink(&self, program: &Digest) {
-        self.linked.lock().remove(program);
     }
 
     /// What has happened so far.
@@ -250,10 +237,6 @@ struct FakeProgram {
 impl Program for FakeProgram {
     fn memory_bytes_min(&self) -> usize {
         self.script.memory_bytes_min
-    }
-
-    fn reusable(&self) -> bool {
-        matches!(self.script.abi, Abi::Core | Abi::Handler)
     }
 
     async fn instantiate(

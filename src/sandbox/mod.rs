@@ -251,9 +251,6 @@ pub(crate) trait Program: Send + Sync + 'static {
     /// Bytes an instance holds from its start; what must be granted before [`Program::instantiate`].
     fn memory_bytes_min(&self) -> usize;
 
-    /// Whether an instance may serve more than one activation.
-    fn reusable(&self) -> bool;
-
     /// Starts an instance. For programs that start with their run (commands) this is only its preparation.
     ///
     /// `grant` already holds [`Program::memory_bytes_min`]; more is asked of it as the guest grows.

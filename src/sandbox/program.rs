@@ -18,7 +18,7 @@ use super::host::Host;
 use super::instance::{self, CoreExports};
 use super::limits::TABLE_ELEMENT_BYTES;
 use super::stacks::Stacks;
-use super::{Abi, Grant, InstanceLimits, Program, StartError, Started, command, component};
+use super::{Grant, InstanceLimits, Program, StartError, Started, command, component};
 use crate::model::Digest;
 
 /// What a store costs the host beside the guest's memory: store, instance, stack, tables of pages.
@@ -120,10 +120,6 @@ fn module_of(pre: &InstancePre<Host>) -> &Module {
 impl Program for Linked {
     fn memory_bytes_min(&self) -> usize {
         self.memory_bytes_min
-    }
-
-    fn reusable(&self) -> bool {
-        matches!(self.shape.abi, Abi::Core | Abi::Handler)
     }
 
     async fn instantiate(

@@ -89,8 +89,9 @@ impl Wasmtime {
         self.inner.engines.describe()
     }
 
-    /// Lets a program go, from memory and from disk: no action has it any more.
-    pub(crate) fn forget(&self, program: &Digest) {
+    /// Takes a program from memory and disk, as if it had never been prepared.
+    #[cfg(test)]
+    pub(super) fn forget(&self, program: &Digest) {
         self.inner.programs.remove(program);
         self.inner.cache.remove(program);
     }

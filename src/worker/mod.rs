@@ -263,14 +263,12 @@ impl Worker {
     /// A run has given everything back: its queue, and others, may go on. `capped` tells that its namespace held as many
     /// permits as it may.
     fn released(self: &Arc<Self>, key: &Key, capped: bool) {
-        if !self.queue.is_empty() {
-            if capped {
-                self.queue.unpark_all(Some(&key.namespace));
-            } else {
-                self.queue.unpark(key);
-            }
-            self.pump();
+        if capped {
+            self.queue.unpark_all(Some(&key.namespace));
+        } else {
+            self.queue.unpark(key);
         }
+        self.pump();
     }
 
     /// Most runs of one namespace at one time.

@@ -42,7 +42,10 @@ impl CodeSource for Code<'_> {
 ///
 /// Should this future be dropped or panic half-way, the work is still answered and recorded, as our failure.
 pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit, claim: Claim) {
-    let key = Key::of(&delivery.work);
+    let (namespace, action) = (
+        delivery.work.namespace.clone(),
+        Arc::clone(&delivery.work.action),
+    );
     let facts = match &claim {
         Claim::Warm(lease) => Arc::clone(lease.facts()),
         Claim::Cold(ticket) => Arc::clone(ticket.facts()),
@@ -66,7 +69,15 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
         }
         let capped = permit.share.runs.load(Ordering::Acquire) >= worker.runs_max_each();
         finish(&worker, delivery, Arc::new(record), permit).await;
-        worker.released(&key, capped);
+        if !worker.queue.is_empty() {
+            worker.released(
+                &Key {
+                    namespace,
+                    action: action.fqn.clone(),
+                },
+                capped,
+            );
+        }
     }
 }
 
