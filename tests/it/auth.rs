@@ -15,7 +15,10 @@ fn bad_credentials_are_401_whatever_is_bad_about_them() {
     let table = [
         (None, MISSING),
         (Some(basic(&format!("{uuid}:{}", "x".repeat(64)))), INVALID),
-        (Some(basic(&format!("{uuid}:{}", &key[..63]))), INVALID),
+        (
+            Some(basic(&format!("{uuid}:{}", key.get(..63).unwrap()))),
+            INVALID,
+        ),
         (Some(basic(&format!("{uuid}:{key}x"))), INVALID),
         (Some(basic(&format!("not-a-uuid:{key}"))), INVALID),
         (

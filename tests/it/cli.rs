@@ -129,6 +129,14 @@ fn an_action_lives_its_life() {
         json!({ "greeting": "hi", "n": 5, "list": [1, 2] }),
         "values that read as JSON are"
     );
+}
+
+#[test]
+fn an_action_is_invoked_updated_shown_and_deleted() {
+    let user = User::new();
+    let code = user.file("echo.wat", ECHO);
+    user.run(&["action", "create", "hello", &code, "-t", "5000"])
+        .ok();
     let done = user.run(&["action", "invoke", "hello", "-b"]).ok();
     assert!(
         done.out.starts_with("ok: invoked /_/hello with id "),
@@ -546,14 +554,11 @@ impl Drop for Ended {
     }
 }
 
-#[test]
-fn serve_examples_deploys_them_and_prints_lines_that_work() {
-    let folder = TempDir::new().unwrap();
+/// Starts `serve --examples`; what it said until it was ready.
+fn serve_examples(folder: &Path) -> (Ended, Vec<String>) {
     let mut command = binary();
     command.args(["serve", "--examples", "--listen", "127.0.0.1:0", "--data"]);
-    command
-        .arg(folder.path().join("data"))
-        .current_dir(repository());
+    command.arg(folder.join("data")).current_dir(repository());
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -568,6 +573,13 @@ fn serve_examples_deploys_them_and_prints_lines_that_work() {
             break;
         }
     }
+    (child, said)
+}
+
+#[test]
+fn serve_examples_deploys_them_and_prints_lines_that_work() {
+    let folder = TempDir::new().unwrap();
+    let (_server, said) = serve_examples(folder.path());
     let url = said
         .iter()
         .flat_map(|line| line.split_whitespace())

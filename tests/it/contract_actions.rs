@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ECHO, Expect, Row, annotation, answers, base64, big_echo, has, run, shared, variable, zip,
+    ECHO, Expect, Request, Row, annotation, answers, base64, big_echo, has, rows, run, shared,
+    variable, zip,
 };
 
 const MALFORMED: &str = "The request content was malformed:\n";
@@ -129,106 +130,26 @@ fn code_comes_back_as_it_was_sent_and_binary_is_derived() {
 #[test]
 fn put_needs_overwrite_to_replace() {
     let tenant = shared().tenant();
-    let rows = [
-        Row::new(
-            "2.2",
-            "PUT actions/a",
-            exec(ECHO),
-            200,
-            Expect::Has(json!({ "version": "0.0.1" })),
-        ),
-        Row::new(
-            "2.2",
-            "PUT actions/a",
-            exec(ECHO),
-            409,
-            Expect::Error("resource already exists"),
-        ),
-        Row::new(
-            "2.2",
-            "PUT actions/a?overwrite=false",
-            exec(ECHO),
-            409,
-            Expect::Error("resource already exists"),
-        ),
-        Row::new(
-            "2.1",
-            "PUT actions/a?overwrite=true",
-            exec(ECHO),
-            200,
-            Expect::Has(json!({ "version": "0.0.2" })),
-        ),
-        Row::new(
-            "2.1",
-            "PUT actions/a?overwrite=true",
-            json!({ "version": "3" }),
-            200,
-            Expect::Has(json!({ "version": "3.0.0" })),
-        ),
-        Row::new(
-            "2.1",
-            "PUT actions/a?overwrite=true",
-            json!({ "version": "1.2" }),
-            200,
-            Expect::Has(json!({ "version": "1.2.0" })),
-        ),
-        Row::new(
-            "2.1",
-            "PUT actions/a?overwrite=true",
-            json!({}),
-            200,
-            Expect::Has(json!({ "version": "1.2.1" })),
-        ),
-        Row::new(
-            "2.1",
-            "PUT actions/a?overwrite=true",
-            json!({ "version": "0.0.0" }),
-            400,
-            Expect::ErrorHas("semantic version malformed"),
-        ),
-        Row::new(
-            "2.2",
-            "DELETE actions/a",
-            Value::Null,
-            200,
-            Expect::Has(json!({ "name": "a", "version": "1.2.1" })),
-        ),
-        Row::new(
-            "2.2",
-            "DELETE actions/a",
-            Value::Null,
-            404,
-            Expect::Error("The requested resource does not exist."),
-        ),
-        Row::new(
-            "2.2",
-            "GET actions/a",
-            Value::Null,
-            404,
-            Expect::Error("The requested resource does not exist."),
-        ),
-        Row::new(
-            "2.2",
-            "POST actions/a",
-            json!({}),
-            404,
-            Expect::Error("The requested resource does not exist."),
-        ),
-        Row::new(
-            "2.6",
-            "PUT actions/a?overwrite=true",
-            json!({}),
-            400,
-            Expect::Error("exec undefined"),
-        ),
-        Row::new(
-            "2.6",
-            "PUT actions/no-package/a",
-            exec(ECHO),
-            404,
-            Expect::ErrorHas("does not exist"),
-        ),
-    ];
+    let none = Value::Null;
+    let missing = Expect::Error("The requested resource does not exist.");
+    let exists = Expect::Error("resource already exists");
+    let version = |version| Expect::Has(json!({ "version": version }));
+    let rows = rows! {
+        "2.2", "PUT actions/a", exec(ECHO) => 200, version("0.0.1");
+        "2.2", "PUT actions/a", exec(ECHO) => 409, exists.clone();
+        "2.2", "PUT actions/a?overwrite=false", exec(ECHO) => 409, exists;
+        "2.1", "PUT actions/a?overwrite=true", exec(ECHO) => 200, version("0.0.2");
+        "2.1", "PUT actions/a?overwrite=true", json!({ "version": "3" }) => 200, version("3.0.0");
+        "2.1", "PUT actions/a?overwrite=true", json!({ "version": "1.2" }) => 200, version("1.2.0");
+        "2.1", "PUT actions/a?overwrite=true", json!({}) => 200, version("1.2.1");
+        "2.1", "PUT actions/a?overwrite=true", json!({ "version": "0.0.0" }) => 400, Expect::ErrorHas("semantic version malformed");
+        "2.2", "DELETE actions/a", none.clone() => 200, Expect::Has(json!({ "name": "a", "version": "1.2.1" }));
+        "2.2", "DELETE actions/a", none.clone() => 404, missing.clone();
+        "2.2", "GET actions/a", none => 404, missing.clone();
+        "2.2", "POST actions/a", json!({}) => 404, missing;
+        "2.6", "PUT actions/a?overwrite=true", json!({}) => 400, Expect::Error("exec undefined");
+        "2.6", "PUT actions/no-package/a", exec(ECHO) => 404, Expect::ErrorHas("does not exist");
+    };
     run(&tenant, &rows);
 }
 
@@ -299,91 +220,37 @@ fn a_kind_is_trimmed_lowered_and_made_concrete() {
 #[test]
 fn bodies_are_checked_in_the_words_of_the_wire() {
     let tenant = shared().tenant();
-    let put = |section, more: Value, expect| {
-        Row::new(section, "PUT actions/a", with(ECHO, more), 400, expect)
+    let of = |more: Value| with(ECHO, more);
+    let malformed = || Expect::ErrorStarts(MALFORMED);
+    let rows = rows! {
+        "2.1", "PUT actions/a", of(json!({ "parameters": { "a": 1 } })) => 400, Expect::Error("The request content was malformed:\nparameters malformed!");
+        "2.1", "PUT actions/a", of(json!({ "parameters": [{ "value": 1 }] })) => 400, malformed();
+        "2.1", "PUT actions/a", of(json!({ "annotations": "x" })) => 400, malformed();
+        "2.1", "PUT actions/a", of(json!({ "publish": "yes" })) => 400, malformed();
+        "2.1", "PUT actions/a", of(json!({ "version": 1 })) => 400, malformed();
+        "2.6", "PUT actions/a", of(json!({ "limits": 3 })) => 400, malformed();
+        "2.6", "PUT actions/a", of(json!({ "delAnnotations": "x" })) => 400, malformed();
+        "1.2", "PUT actions/a", json!([]) => 400, malformed();
+        "1.2", "PUT actions/a", json!("text") => 400, malformed();
     };
-    let rows = [
-        put(
-            "2.1",
-            json!({ "parameters": { "a": 1 } }),
-            Expect::Error("The request content was malformed:\nparameters malformed!"),
-        ),
-        put(
-            "2.1",
-            json!({ "parameters": [{ "value": 1 }] }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        put(
-            "2.1",
-            json!({ "annotations": "x" }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        put(
-            "2.1",
-            json!({ "publish": "yes" }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        put(
-            "2.1",
-            json!({ "version": 1 }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        put(
-            "2.6",
-            json!({ "limits": 3 }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        put(
-            "2.6",
-            json!({ "delAnnotations": "x" }),
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        Row::new(
-            "1.2",
-            "PUT actions/a",
-            json!([]),
-            400,
-            Expect::ErrorStarts(MALFORMED),
-        ),
-        Row::new(
-            "1.2",
-            "PUT actions/a",
-            json!("text"),
-            400,
-            Expect::ErrorStarts(MALFORMED),
-        ),
-    ];
     run(&tenant, &rows);
-    let bare = |request: crate::harness::Request| tenant.client.send(&request);
-    let none = bare(tenant.request("PUT", "actions/a")).expect(400);
+    let put = |request: Request| tenant.client.send(&request);
+    let none = put(tenant.request("PUT", "actions/a")).expect(400).error();
     assert_eq!(
-        none.error(),
-        "Request entity expected but not supplied",
+        none, "Request entity expected but not supplied",
         "section 1.2"
     );
-    let broken = bare(
-        tenant
-            .request("PUT", "actions/a")
-            .raw("application/json", "{\"exec\":"),
-    )
-    .expect(400);
+    let broken = tenant
+        .request("PUT", "actions/a")
+        .raw("application/json", "{\"exec\":");
+    let text = put(broken).expect(400).error();
+    assert!(text.starts_with(MALFORMED), "section 1.2: {text}");
+    let plain = tenant.request("PUT", "actions/a").raw("text/plain", "{}");
+    let text = put(plain).expect(415).error();
     assert!(
-        broken.error().starts_with(MALFORMED),
-        "section 1.2: {}",
-        broken.error()
-    );
-    let text = bare(tenant.request("PUT", "actions/a").raw("text/plain", "{}")).expect(415);
-    assert!(
-        text.error()
-            .starts_with("The request's Content-Type [text/plain"),
-        "section 1.2: {}",
-        text.error()
-    );
-    assert!(
-        text.error()
-            .ends_with("] is not supported. Expected:\napplication/json"),
-        "section 1.2: {}",
-        text.error()
+        text.starts_with("The request's Content-Type [text/plain")
+            && text.ends_with("] is not supported. Expected:\napplication/json"),
+        "section 1.2: {text}"
     );
     tenant.get("actions/a").expect(404);
 }
@@ -391,130 +258,54 @@ fn bodies_are_checked_in_the_words_of_the_wire() {
 #[test]
 fn limits_lie_between_their_thresholds() {
     let tenant = shared().tenant();
-    let put = |limits: Value, expect| {
-        Row::new(
-            "2.6",
-            "PUT actions/a",
-            with(ECHO, json!({ "limits": limits })),
-            400,
-            expect,
-        )
+    let of = |limits: Value| with(ECHO, json!({ "limits": limits }));
+    let rows = rows! {
+        "2.6", "PUT actions/a", of(json!({ "timeout": 300_001 })) => 400, Expect::Error("requirement failed: duration 300001 milliseconds exceeds allowed threshold of 300000 milliseconds");
+        "2.6", "PUT actions/a", of(json!({ "timeout": 99 })) => 400, Expect::Error("requirement failed: duration 99 milliseconds below allowed threshold of 100 milliseconds");
+        "2.6", "PUT actions/a", of(json!({ "memory": 513 })) => 400, Expect::Error("requirement failed: memory size 513 MB exceeds allowed threshold of 512 MB");
+        "2.6", "PUT actions/a", of(json!({ "memory": 127 })) => 400, Expect::Error("requirement failed: memory size 127 MB below allowed threshold of 128 MB");
+        "2.6", "PUT actions/a", of(json!({ "logs": 11 })) => 400, Expect::Error("requirement failed: log size 11 MB exceeds allowed threshold of 10 MB");
+        "2.6", "PUT actions/a", of(json!({ "logs": -1 })) => 400, Expect::Error("requirement failed: log size -1 MB below allowed threshold of 0 MB");
+        "2.6", "PUT actions/a", of(json!({ "concurrency": 2 })) => 400, Expect::Error("requirement failed: concurrency 2 exceeds allowed threshold of 1");
+        "2.6", "PUT actions/a", of(json!({ "concurrency": 0 })) => 400, Expect::Error("requirement failed: concurrency 0 below allowed threshold of 1");
     };
-    let rows = [
-        put(
-            json!({ "timeout": 300_001 }),
-            Expect::Error(
-                "requirement failed: duration 300001 milliseconds exceeds allowed threshold of 300000 milliseconds",
-            ),
-        ),
-        put(
-            json!({ "timeout": 99 }),
-            Expect::Error(
-                "requirement failed: duration 99 milliseconds below allowed threshold of 100 milliseconds",
-            ),
-        ),
-        put(
-            json!({ "memory": 513 }),
-            Expect::Error(
-                "requirement failed: memory size 513 MB exceeds allowed threshold of 512 MB",
-            ),
-        ),
-        put(
-            json!({ "memory": 127 }),
-            Expect::Error(
-                "requirement failed: memory size 127 MB below allowed threshold of 128 MB",
-            ),
-        ),
-        put(
-            json!({ "logs": 11 }),
-            Expect::Error("requirement failed: log size 11 MB exceeds allowed threshold of 10 MB"),
-        ),
-        put(
-            json!({ "logs": -1 }),
-            Expect::Error("requirement failed: log size -1 MB below allowed threshold of 0 MB"),
-        ),
-        put(
-            json!({ "concurrency": 2 }),
-            Expect::Error("requirement failed: concurrency 2 exceeds allowed threshold of 1"),
-        ),
-        put(
-            json!({ "concurrency": 0 }),
-            Expect::Error("requirement failed: concurrency 0 below allowed threshold of 1"),
-        ),
-        put(
-            json!({ "timeout": 1000.5 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: time limit must be whole number",
-            ),
-        ),
-        put(
-            json!({ "memory": 200.5 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: memory limit must be whole number",
-            ),
-        ),
-        put(
-            json!({ "logs": 1.5 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: log limit must be whole number",
-            ),
-        ),
-        put(
-            json!({ "concurrency": 1.5 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: intra concurrency limit must be whole number",
-            ),
-        ),
-        put(
-            json!({ "instances": 1.5 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: instance concurrency limit must be whole number",
-            ),
-        ),
-        put(
-            json!({ "instances": -1 }),
-            Expect::Error(
-                "The request content was malformed:\nrequirement failed: Action container concurrency must be greater than or equal to 0.",
-            ),
-        ),
-        put(
-            json!({ "timeout": "long" }),
-            Expect::Error("The request content was malformed:\ntime limit malformed"),
-        ),
-    ];
     run(&tenant, &rows);
-    tenant.limits(&json!({ "concurrentInvocations": 5, "maxActionMemory": 200 }));
-    run(
-        &tenant,
-        &[
-            put(
-                json!({ "instances": 6 }),
-                Expect::Error(
-                    "Max action instance concurrency must not exceed your namespace concurrency of 5.",
-                ),
-            ),
-            put(
-                json!({ "memory": 201 }),
-                Expect::Error(
-                    "requirement failed: memory size 201 MB exceeds allowed threshold of 200 MB",
-                ),
-            ),
-        ],
-    );
     tenant.get("actions/a").expect(404);
-    let put = tenant.put(
-        "actions/a",
-        &with(
-            ECHO,
-            json!({ "limits": { "memory": 128, "logs": 0, "timeout": 100, "instances": 5 } }),
-        ),
-    );
-    let limits = put.expect(200).json()["limits"].clone();
+    let least = of(json!({ "memory": 128, "logs": 0, "timeout": 100, "instances": 5 }));
+    let put = tenant.put("actions/a", &least).expect(200).json();
     assert_eq!(
-        limits,
+        put["limits"],
         json!({ "memory": 128, "logs": 0, "timeout": 100, "concurrency": 1, "instances": 5 }),
         "section 2.6"
     );
+}
+
+#[test]
+fn limits_are_whole_numbers() {
+    let tenant = shared().tenant();
+    let of = |limits: Value| with(ECHO, json!({ "limits": limits }));
+    let rows = rows! {
+        "2.6", "PUT actions/a", of(json!({ "timeout": 1000.5 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: time limit must be whole number");
+        "2.6", "PUT actions/a", of(json!({ "memory": 200.5 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: memory limit must be whole number");
+        "2.6", "PUT actions/a", of(json!({ "logs": 1.5 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: log limit must be whole number");
+        "2.6", "PUT actions/a", of(json!({ "concurrency": 1.5 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: intra concurrency limit must be whole number");
+        "2.6", "PUT actions/a", of(json!({ "instances": 1.5 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: instance concurrency limit must be whole number");
+        "2.6", "PUT actions/a", of(json!({ "instances": -1 })) => 400, Expect::Error("The request content was malformed:\nrequirement failed: Action container concurrency must be greater than or equal to 0.");
+        "2.6", "PUT actions/a", of(json!({ "timeout": "long" })) => 400, Expect::Error("The request content was malformed:\ntime limit malformed");
+    };
+    run(&tenant, &rows);
+}
+
+#[test]
+fn thresholds_are_those_of_the_namespace() {
+    let tenant = shared().tenant();
+    tenant.limits(&json!({ "concurrentInvocations": 5, "maxActionMemory": 200 }));
+    let of = |limits: Value| with(ECHO, json!({ "limits": limits }));
+    let rows = rows! {
+        "2.6", "PUT actions/a", of(json!({ "instances": 6, "memory": 128 })) => 400, Expect::Error("Max action instance concurrency must not exceed your namespace concurrency of 5.");
+        "2.6", "PUT actions/a", of(json!({ "memory": 201 })) => 400, Expect::Error("requirement failed: memory size 201 MB exceeds allowed threshold of 200 MB");
+    };
+    run(&tenant, &rows);
 }
 
 #[test]

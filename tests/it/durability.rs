@@ -116,11 +116,16 @@ fn accepted_work_has_exactly_one_record_whenever_the_server_is_killed() {
 
 #[test]
 fn work_whose_run_had_begun_is_run_again_and_says_so() {
-    let server = Server::start("[store]\nflush_interval_ms = 1\n");
+    let server = Server::start("");
     let tenant = server.tenant();
     tenant.put_action("a", SLEEP);
-    let id = tenant.fire("a", &json!({ "ms": 700 }));
+    let id = tenant.fire("a", &json!({ "ms": 2500 }));
     running(&server);
+    // The note that it runs is written with the next commit; nothing else is there to be written.
+    let before = commits(&server);
+    eventually("the note is on disk", || {
+        (commits(&server) > before).then_some(())
+    });
     let server = server.crash_and_restart();
     let record = at(&tenant, &server).awaited(&id);
     assert_eq!(record["response"]["status"], "success", "{record}");
@@ -201,6 +206,14 @@ fn a_blocking_call_is_not_replayed() {
     assert_eq!(rows(&tenant).len(), 1, "only the second call has a record");
 }
 
+/// How often the store has written.
+fn commits(server: &Server) -> u64 {
+    let metrics = server.client().get("/metrics").text();
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("wisp_store_commit_seconds_count "));
+    count.map_or(0, |count| count.parse().expect("a number"))
+}
+
 /// Waits until something runs.
 fn running(server: &Server) {
     eventually("a run begins", || server.runs_at_least(1).then_some(()));
@@ -252,7 +265,7 @@ fn damaged_artefacts_are_made_again() {
         }),
         ("empty", |path| fs::write(path, b"").unwrap()),
         ("foreign", |path| {
-            fs::write(path, fs::read("/bin/true").unwrap()).unwrap()
+            fs::write(path, fs::read("/bin/true").unwrap()).unwrap();
         }),
         ("gone", |path| fs::remove_file(path).unwrap()),
     ];

@@ -152,22 +152,22 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     all
 }
 
-/// Paths that follow every `crate::` on the line, `{a, b}` among them: `store::Error` → `store`, `Error`.
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Paths that follow every `crate::` on the line, `{a, b}` left out: `store::Error` → `store`, `Error`.
 fn paths_after_crate(line: &str) -> Vec<Vec<&str>> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let starts = line
-        .match_indices("crate::")
-        .filter(|(at, _)| !line[..*at].ends_with(|c: char| is_name(c) || c == '$'));
     let mut paths = Vec::new();
-    for (at, prefix) in starts {
-        let rest = &line[at + prefix.len()..];
-        let end = rest
-            .find(|c: char| !is_name(c) && c != ':')
-            .unwrap_or(rest.len());
-        let segments = rest[..end]
-            .split("::")
-            .filter(|segment| !segment.is_empty());
-        paths.push(segments.collect());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("crate::") {
+        rest = after;
+        if before.ends_with(|c: char| is_name(c) || c == '$') {
+            continue;
+        }
+        let path = after.split(|c: char| !is_name(c) && c != ':').next();
+        let segments = path.unwrap_or_default().split("::");
+        paths.push(segments.filter(|segment| !segment.is_empty()).collect());
     }
     paths
 }
@@ -175,10 +175,11 @@ fn paths_after_crate(line: &str) -> Vec<Vec<&str>> {
 /// Whether the line names the foreign crate, as `krate::…` that is not part of a longer path.
 fn names_crate(line: &str, krate: &str) -> bool {
     let path = format!("{krate}::");
-    line.match_indices(&path).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
-    })
+    let mut parts: Vec<&str> = line.split(&path).collect();
+    parts.pop();
+    parts
+        .iter()
+        .any(|before| !before.ends_with(|c: char| is_name(c) || c == ':'))
 }
 
 fn assert_none(errors: &[String]) {

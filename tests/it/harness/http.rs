@@ -113,13 +113,16 @@ impl Reply {
             .unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
+    /// The `error` of an error body, if it is one.
+    pub(crate) fn error_text(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        body["error"].as_str().map(str::to_owned)
+    }
+
     /// The `error` of an error body.
     pub(crate) fn error(&self) -> String {
-        let body = self.json();
-        let error = body["error"].as_str();
-        error
-            .unwrap_or_else(|| panic!("no error text: {} {body}", self.status))
-            .to_owned()
+        let text = self.error_text();
+        text.unwrap_or_else(|| panic!("no error text: {}", self.shown()))
     }
 
     /// Fails, showing the whole reply, unless the status is `status`.

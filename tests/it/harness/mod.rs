@@ -19,7 +19,7 @@ pub(crate) use http::{Client, Reply, Request, basic};
 pub(crate) use server::{
     GUEST_KEY, SYSTEM_KEY, Server, binary, is_root, repository, run_to_end, shared,
 };
-pub(crate) use table::{Expect, Row, has, run};
+pub(crate) use table::{Expect, Row, has, rows, run};
 pub(crate) use tenant::{Tenant, annotation, id_of};
 pub(crate) use zip::{base64, zip, zip_bomb};
 

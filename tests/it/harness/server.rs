@@ -28,6 +28,9 @@ const SMALL: &str = include_str!("small.toml");
 /// How long a server may take to be ready, in an unoptimised build on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// How long a command may take that does not stay.
+const RUN_MAX: Duration = Duration::from_secs(30);
+
 /// A command of the program, with an environment that only the test decides.
 pub(crate) fn binary() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_wisp")))
@@ -234,9 +237,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
-            let from = log.len().saturating_sub(4000);
-            let from = (from..log.len()).find(|at| log.is_char_boundary(*at));
-            eprintln!("--- log of the server ---\n{}", &log[from.unwrap_or(0)..]);
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines
+                .get(lines.len().saturating_sub(30)..)
+                .unwrap_or_default();
+            eprintln!("--- the end of the server's log ---\n{}", last.join("\n"));
         }
         if self.ended().is_none() {
             self.kill();
@@ -257,7 +262,7 @@ fn merged(extra: &str) -> String {
     base.to_string()
 }
 
-/// Runs a command until it ends, for at most a minute: exit code (none when it had to be killed), stdout, stderr.
+/// Runs a command until it ends, for a bounded time: exit code (none when it had to be killed), stdout, stderr.
 #[track_caller]
 pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String, String) {
     let mut child = command
@@ -267,7 +272,7 @@ pub(crate) fn run_to_end(mut command: Command) -> (Option<i32>, String, String) 
         .expect("the program starts");
     let out = read_all(child.stdout.take().expect("it is piped"));
     let err = read_all(child.stderr.take().expect("it is piped"));
-    let deadline = Instant::now() + START_MAX;
+    let deadline = Instant::now() + RUN_MAX;
     while child.try_wait().expect("our own child").is_none() {
         if Instant::now() >= deadline {
             drop(child.kill());

@@ -93,6 +93,14 @@ impl Row {
     }
 }
 
+/// A table: `section, request, body => status, expected;`.
+macro_rules! rows {
+    ($($section:literal, $request:expr, $body:expr => $status:literal, $expect:expr;)*) => {
+        [$($crate::harness::Row::new($section, $request, $body, $status, $expect)),*]
+    };
+}
+pub(crate) use rows;
+
 /// Whether `whole` has everything that `part` has: objects by key, everything else by equality.
 pub(crate) fn has(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
