@@ -20,7 +20,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use crate::model::limits::EffectiveLimits;
+use crate::model::limits::{EffectiveLimits, Range};
 use crate::store::embedded;
 use crate::{api, auth, pool, queue, sandbox, telemetry, worker};
 
@@ -242,6 +242,16 @@ impl Config {
         let of = |section| move |(key, reason)| (section, key, reason);
         self.server.validate().map_err(of("server"))?;
         self.log.validate().map_err(of("log"))?;
+        self.auth.validate().map_err(of("auth"))?;
+        self.limits
+            .possible()
+            .map_err(|(key, Range { min, max })| {
+                (
+                    "limits",
+                    key,
+                    format!("min ({min}) must not exceed max ({max})"),
+                )
+            })?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::extract::{
 };
 use super::{Front, wire};
 use crate::auth::Credential;
-use crate::model::limits::{EffectiveLimits, Range};
+use crate::model::limits::Range;
 use crate::model::{Namespace, NamespaceLimits, Tenant, Timestamp};
 use crate::store;
 
@@ -151,7 +151,13 @@ pub(super) async fn put_limits(
         return Err(Error::malformed("expected a JSON object"));
     }
     let limits: NamespaceLimits = serde_json::from_slice(&body.bytes).map_err(Error::malformed)?;
-    possible(&front.state.defaults.with(&limits)).map_err(Error::malformed)?;
+    if let Err((what, Range { min, max })) = front.state.defaults.with(&limits).possible() {
+        let (first, rest) = what.split_at(1);
+        let what = format!("Action{}{rest}", first.to_uppercase());
+        return Err(Error::malformed(format!(
+            "min{what} ({min}) must not exceed max{what} ({max}); what is not set follows the platform"
+        )));
+    }
     set_limits(&front, &namespace, limits).await
 }
 
@@ -221,22 +227,4 @@ fn with_key(namespace: &Namespace, credential: &Credential) -> Result<Response> 
         uuid: credential.uuid,
         key: credential.to_string(),
     })
-}
-
-/// Refuses limits between which nothing fits.
-fn possible(limits: &EffectiveLimits) -> std::result::Result<(), String> {
-    let ranges = [
-        ("ActionMemory", limits.memory),
-        ("ActionLogs", limits.logs),
-        ("ActionTimeout", limits.timeout),
-        ("ActionConcurrency", limits.concurrency),
-    ];
-    for (what, Range { min, max }) in ranges {
-        if min > max {
-            return Err(format!(
-                "min{what} ({min}) must not exceed max{what} ({max}); what is not set follows the platform"
-            ));
-        }
-    }
-    Ok(())
 }

@@ -66,5 +66,27 @@ pub(crate) struct Config {
     pub(crate) system_key: Option<String>,
 }
 
+impl Config {
+    /// Key to blame, and the reason, when a key is none.
+    pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.system_key.as_deref() == Some("") {
+            return Err((
+                "system_key",
+                "it must not be empty: it opens the admin API".to_owned(),
+            ));
+        }
+        for (name, key) in [
+            ("guest_key", &self.guest_key),
+            ("system_key", &self.system_key),
+        ] {
+            if let Some(key) = key.as_deref().filter(|key| !key.is_empty()) {
+                key.parse::<Credential>()
+                    .map_err(|why| (name, why.to_owned()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests;

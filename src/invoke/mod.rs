@@ -189,7 +189,7 @@ impl Invoke for Invoker {
             action,
             params,
             api_key,
-            transaction: transaction.to_string(),
+            transaction,
             accepted_at: now,
             cause: None,
             durable: wait.is_none(),

@@ -14,10 +14,85 @@ use serde_json::value::RawValue;
 /// Deepest nesting accepted anywhere: what `serde_json` reads back into a tree without refusing.
 pub const DEPTH_MAX: usize = 127;
 
-/// Valid JSON text, shared. Cloning copies a pointer.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Json(Arc<RawValue>);
+/// Valid JSON text, shared. Cloning copies a pointer, or a small number.
+#[derive(Clone)]
+pub struct Json(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Text(Arc<RawValue>),
+    /// Records are full of numbers: these take no memory of their own.
+    Number(u64, Digits),
+    Bool(bool),
+}
+
+/// A number's decimal text.
+#[derive(Clone, Copy)]
+struct Digits {
+    len: u8,
+    bytes: [u8; 20],
+}
+
+impl Digits {
+    fn of(number: u64) -> Self {
+        let (mut digits, mut rest) = (
+            Self {
+                len: 0,
+                bytes: [0; 20],
+            },
+            number,
+        );
+        loop {
+            digits.bytes[usize::from(digits.len)] =
+                b"0123456789"[usize::try_from(rest % 10).unwrap_or(0)];
+            digits.len += 1;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        digits.bytes[..usize::from(digits.len)].reverse();
+        digits
+    }
+
+    fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("0")
+    }
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(Repr::Text(Arc::from(raw)))
+    }
+}
+
+impl From<u64> for Json {
+    fn from(number: u64) -> Self {
+        Self(Repr::Number(number, Digits::of(number)))
+    }
+}
+
+impl From<bool> for Json {
+    fn from(value: bool) -> Self {
+        Self(Repr::Bool(value))
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Repr::Text(raw) => raw.serialize(serializer),
+            Repr::Number(number, _) => serializer.serialize_u64(*number),
+            Repr::Bool(value) => serializer.serialize_bool(*value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self::from)
+    }
+}
 
 /// Why some bytes are not JSON that is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +118,7 @@ impl Json {
         if depth(raw.get()) > DEPTH_MAX {
             return Err(Malformed::TooDeep);
         }
-        Ok(Self(Arc::from(raw.to_owned())))
+        Ok(Self::from(raw.to_owned()))
     }
 
     /// As [`Json::parse`], and it must be an object.
@@ -70,13 +145,18 @@ impl Json {
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Self {
         let raw =
             serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        Self(Arc::from(raw))
+        Self::from(raw)
     }
 
     /// The text.
     #[must_use]
     pub fn get(&self) -> &str {
-        self.0.get()
+        match &self.0 {
+            Repr::Text(raw) => raw.get(),
+            Repr::Number(_, digits) => digits.text(),
+            Repr::Bool(true) => "true",
+            Repr::Bool(false) => "false",
+        }
     }
 
     /// Whether it is an object.
@@ -101,7 +181,7 @@ impl Json {
     #[must_use]
     pub fn field(&self, key: &str) -> Option<Self> {
         let found = Fields::of(self)?.last(key)?;
-        Some(Self(Arc::from(found.to_owned())))
+        Some(Self::from(found.to_owned()))
     }
 
     fn kind(&self) -> &'static str {
@@ -288,6 +368,19 @@ mod tests {
     fn brackets_inside_strings_do_not_count() {
         let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(1000));
         assert!(Json::parse(text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn numbers_and_booleans_are_the_same_however_they_were_made() {
+        for number in [0, 7, 10, 1_700_000_000_000, u64::MAX] {
+            assert_eq!(Json::from(number).get(), number.to_string());
+            assert_eq!(Json::from(number), json(&number.to_string()));
+            assert_eq!(
+                Json::from_serialize(&Json::from(number)).get(),
+                number.to_string()
+            );
+        }
+        assert_eq!(Json::from(true), json("true"));
     }
 
     #[test]

@@ -188,6 +188,23 @@ impl Default for EffectiveLimits {
 }
 
 impl EffectiveLimits {
+    /// Whether something fits between every least and largest.
+    ///
+    /// # Errors
+    /// With the first pair between which nothing does: which (`memory`, `logs`, `timeout`, `concurrency`), and its ends.
+    pub fn possible(&self) -> Result<(), (&'static str, Range)> {
+        let ranges = [
+            ("memory", self.memory),
+            ("logs", self.logs),
+            ("timeout", self.timeout),
+            ("concurrency", self.concurrency),
+        ];
+        match ranges.into_iter().find(|(_, range)| range.min > range.max) {
+            Some(impossible) => Err(impossible),
+            None => Ok(()),
+        }
+    }
+
     /// `self`, the platform's defaults, with what `own` sets laid over.
     #[must_use]
     pub fn with(&self, own: &NamespaceLimits) -> Self {

@@ -11,8 +11,8 @@ use super::lane::{Facts, Idle, Lane};
 use super::memory::Held;
 use crate::model::Digest;
 use crate::sandbox::{
-    CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine, Program,
-    Run, StartError, Started,
+    CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine, Outcome,
+    Program, Run, StartError, Started,
 };
 
 /// How often a start that found no free slot gives up an idle instance and tries again.
@@ -88,6 +88,12 @@ impl Ticket {
         let began = Instant::now();
         let program = self.program(&start).await?;
         let bytes_min = program.memory_bytes_min();
+        if bytes_min > start.memory_bytes_max {
+            // It never fits, however much the node has.
+            return Err(StartFailure::Guest(Box::new(Run::without(
+                Outcome::OutOfMemory,
+            ))));
+        }
         let held = self.held.bytes();
         if bytes_min > held {
             let more = bytes_min - held;

@@ -126,6 +126,7 @@ impl MemoryQueue {
         Delivery {
             work,
             settle,
+            recovered: false,
             arrival: 0,
             since: Instant::now(),
         }
@@ -230,7 +231,10 @@ impl Queue for MemoryQueue {
     }
 
     fn restore(&self, work: Work) {
-        self.place(self.deliver(work));
+        self.place(Delivery {
+            recovered: true,
+            ..self.deliver(work)
+        });
     }
 
     fn next(&self, rank: &dyn Fn(&Namespace) -> Runtime) -> Option<Key> {

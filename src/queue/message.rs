@@ -25,7 +25,7 @@ pub(crate) struct Work {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api_key: Option<String>,
     /// `X-Request-ID` of the request.
-    pub(crate) transaction: String,
+    pub(crate) transaction: Arc<str>,
     pub(crate) accepted_at: Timestamp,
     /// The sequence or composition it is a step of.
     #[serde(default, skip_serializing_if = "Option::is_none")]

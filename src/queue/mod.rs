@@ -149,6 +149,8 @@ pub(crate) trait Queue: Send + Sync + 'static {
 pub(crate) struct Delivery {
     pub(crate) work: Work,
     settle: Option<Settle>,
+    /// Whether a former process had accepted it: a run of it may have been lost already.
+    recovered: bool,
     /// Order of arrival, once it has waited.
     arrival: u64,
     since: Instant,
@@ -171,12 +173,16 @@ impl Delivery {
         }
     }
 
-    /// Notes that a run begins, so that a crash from here on counts as a delivery. Waits for the note when the action
-    /// must run at most once.
+    /// Notes that a run begins, so that a crash from here on counts as a delivery.
+    ///
+    /// Waits for the note when the action must run at most once, and when a former process had the work: should it be the
+    /// work that brings servers down, the deliveries are counted whatever is lost with the next one.
     pub(crate) async fn begin(&self, at_most_once: bool) -> Result<(), crate::store::Error> {
         match &self.settle {
             None => Ok(()),
-            Some(Settle(accepted)) if at_most_once => accepted.begin_durably(self.work.id).await,
+            Some(Settle(accepted)) if at_most_once || self.recovered => {
+                accepted.begin_durably(self.work.id).await
+            }
             Some(Settle(accepted)) => {
                 accepted.begin(self.work.id);
                 Ok(())

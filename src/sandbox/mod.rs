@@ -204,6 +204,18 @@ pub(crate) struct Run {
     pub(crate) peak_memory_bytes: usize,
 }
 
+impl Run {
+    /// A run that ended in `outcome` before the guest did anything.
+    pub(crate) fn without(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            logs: Vec::new(),
+            logs_truncated: false,
+            peak_memory_bytes: 0,
+        }
+    }
+}
+
 /// Turns code into programs.
 #[async_trait]
 pub(crate) trait Sandbox: Send + Sync + 'static {

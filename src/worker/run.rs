@@ -233,7 +233,7 @@ fn input(work: &Work, deadline: Instant) -> Input {
     env.push((Cow::Borrowed("__OW_ACTIVATION_ID"), work.id.to_string()));
     env.push((
         Cow::Borrowed("__OW_TRANSACTION_ID"),
-        work.transaction.clone(),
+        work.transaction.to_string(),
     ));
     env.push((Cow::Borrowed("__OW_DEADLINE"), ends.to_string()));
     if let Some(key) = &work.api_key {

@@ -64,7 +64,7 @@ pub(crate) fn work(namespace: &str, name: &str) -> Work {
         action: Arc::new(action(name)),
         params: Json::empty_object(),
         api_key: None,
-        transaction: "tid".to_owned(),
+        transaction: "tid".into(),
         accepted_at: Timestamp::now(),
         cause: None,
         durable: false,

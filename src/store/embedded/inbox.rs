@@ -33,7 +33,7 @@ use super::error::closed;
 type ById<T> = HashMap<ActivationId, T, BuildHasherDefault<IdHasher>>;
 
 /// Waiting records that make a flush due before its interval has passed, bytes.
-const FLUSH_BYTES: usize = 1 << 20;
+const FLUSH_BYTES: usize = 256 << 10;
 /// Most bytes of records in one commit; it bounds how long an urgent thing waits behind them.
 const BATCH_BYTES: usize = 8 << 20;
 /// Records of many namespaces with less than this for each make chunks that cost more than what they hold...
