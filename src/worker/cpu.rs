@@ -285,7 +285,7 @@ impl<F: ?Sized> Drop for Gated<F> {
 
 /// Counts the CPU time of polling `run`, for its record and against its namespace.
 pub(crate) struct Metered<'a, F: ?Sized> {
-    pub(crate) run: Pin<Box<F>>,
+    pub(crate) run: Pin<&'a mut F>,
     pub(crate) cpu: &'a Cpu,
     pub(crate) share: &'a Share,
     pub(crate) used: &'a mut Duration,

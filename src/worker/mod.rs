@@ -28,7 +28,7 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use dashmap::DashMap;
 use serde::Deserialize;
@@ -42,6 +42,10 @@ use crate::pool::{Busy, Claim, Pool};
 use crate::queue::message::Work;
 use crate::queue::{Delivery, Hands, Key, Queue};
 use crate::store::Store;
+
+/// Slices a run may have where its call came in. The second is for runs whose thread lost its core in the first: ticks pass
+/// then, too, and a run of some microseconds should not have to change threads for it.
+const INLINE_SLICES: usize = 2;
 
 /// How much runs at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -171,8 +175,12 @@ impl Worker {
         let mut run = Box::pin(run::run(Arc::clone(self), delivery, permit, claim));
         // No waker is needed: should it not end, it is polled anew behind the gate.
         let mut context = Context::from_waker(Waker::noop());
-        if inline && let Poll::Ready(()) = run.as_mut().poll(&mut context) {
-            return;
+        if inline {
+            for _ in 0..INLINE_SLICES {
+                if run.as_mut().poll(&mut context).is_ready() {
+                    return;
+                }
+            }
         }
         self.guests
             .spawn(Gated::new(run, Arc::clone(&self.cpu), share));

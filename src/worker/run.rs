@@ -1,6 +1,7 @@
 //! One activation, start to finish.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -105,7 +106,7 @@ async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>, pe
     delivery.ack();
 }
 
-/// Starts an instance if need be and runs the work in it.
+/// Starts an instance if need be, runs the work in it, and makes the record of it.
 async fn execute(
     worker: &Worker,
     work: &Work,
@@ -114,7 +115,6 @@ async fn execute(
     facts: &Arc<Facts>,
 ) -> (Option<Lease>, Activation) {
     let began = Instant::now();
-    let limits = &work.action.limits;
     let mut ended = Ended {
         started: Timestamp::now(),
         took: Duration::ZERO,
@@ -126,9 +126,40 @@ async fn execute(
         logs: Vec::new(),
         logs_truncated: false,
     };
+    let mut used = Duration::ZERO;
+    let lease = {
+        // One pair of clock readings for start and run: they are system calls.
+        let run = pin!(start_and_run(worker, work, claim, began, &mut ended));
+        let (cpu, share) = (&*worker.cpu, &*permit.share);
+        Metered {
+            run,
+            cpu,
+            share,
+            used: &mut used,
+        }
+        .await
+    };
+    ended.cpu = used;
+    ended.took = began.elapsed();
+    let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
+    metrics::activation(waited, ended.init, ended.took);
+    facts.series.ended(ended.response.status, ended.cpu);
+    let record = record::record(work, facts, ended);
+    (lease, record)
+}
+
+/// What happened is written into `ended`; the lease comes back unless there is none, or the host failed in it.
+async fn start_and_run(
+    worker: &Worker,
+    work: &Work,
+    claim: Claim,
+    began: Instant,
+    ended: &mut Ended,
+) -> Option<Lease> {
+    let limits = &work.action.limits;
     let deadline = began + Duration::from_millis(limits.timeout);
-    let lease = match claim {
-        Claim::Warm(lease) => Some(lease),
+    let mut lease = match claim {
+        Claim::Warm(lease) => lease,
         Claim::Cold(ticket) => {
             let code = Code {
                 entities: &*worker.store.entities,
@@ -140,58 +171,22 @@ async fn execute(
                 deadline,
                 log_bytes_max: limits.log_bytes(),
             };
-            let start = Metered {
-                run: Box::pin(ticket.start(start)),
-                cpu: &worker.cpu,
-                share: &permit.share,
-                used: &mut ended.cpu,
-            };
-            let started = start.await;
+            let started = ticket.start(start).await;
             ended.init = Some(began.elapsed());
             match started {
                 Ok((lease, logs)) => {
                     ended.logs = logs;
-                    Some(lease)
+                    lease
                 }
                 Err(failure) => {
-                    not_started(work, failure, &mut ended);
-                    None
+                    not_started(work, failure, ended);
+                    return None;
                 }
             }
         }
     };
-    let lease = match lease {
-        Some(lease) => run_in(worker, work, permit, lease, deadline, &mut ended).await,
-        None => None,
-    };
-    ended.took = began.elapsed();
-    let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
-    metrics::activation(waited, ended.init, ended.took);
-    facts.series.ended(ended.response.status, ended.cpu);
-    let record = record::record(work, facts, ended);
-    (lease, record)
-}
-
-/// One run in `lease`; what it did is written into `ended`. A host failure destroys the instance.
-async fn run_in(
-    worker: &Worker,
-    work: &Work,
-    permit: &Permit,
-    mut lease: Lease,
-    deadline: Instant,
-    ended: &mut Ended,
-) -> Option<Lease> {
-    let input = input(work, deadline);
-    let run = lease.run(input)?;
-    let (cpu, share) = (&*worker.cpu, &*permit.share);
-    match (Metered {
-        run,
-        cpu,
-        share,
-        used: &mut ended.cpu,
-    })
-    .await
-    {
+    let ran = lease.run(input(work, ended.started, deadline))?.await;
+    match ran {
         Ok(run) => {
             note_death(work, &run.outcome);
             ended.response = record::response(&run.outcome, Phase::Run, work);
@@ -223,12 +218,8 @@ fn note_death(work: &Work, outcome: &Outcome) {
 }
 
 /// What a run is told.
-fn input(work: &Work, deadline: Instant) -> Input {
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .as_millis();
-    let left = u64::try_from(left).unwrap_or(u64::MAX);
-    let ends = Timestamp::now().millis().saturating_add(left);
+fn input(work: &Work, started: Timestamp, deadline: Instant) -> Input {
+    let ends = started.millis().saturating_add(work.action.limits.timeout);
     let mut env = Vec::with_capacity(4);
     env.push((Cow::Borrowed("__OW_ACTIVATION_ID"), work.id.to_string()));
     env.push((
