@@ -407,10 +407,10 @@ impl Engine {
                 match activations.expire(Timestamp::now()).await {
                     Ok(0) => {}
                     Ok(count) => {
-                        tracing::info!(count, "activation records are past their retention")
+                        tracing::info!(count, "activation records are past their retention");
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "old activation records could not be removed")
+                        tracing::warn!(%error, "old activation records could not be removed");
                     }
                 }
             }

@@ -176,11 +176,8 @@ impl Invoke for Invoker {
         }
         let now = Timestamp::now();
         let id = ActivationId::new(now, fastrand::u128(..));
-        let wants_key = action.annotations.is_truthy("provide-api-key", true);
-        let api_key = caller
-            .api_key
-            .filter(|_| wants_key)
-            .map(|key| key.to_string());
+        let wants_key = |_: &Arc<str>| action.annotations.is_truthy("provide-api-key", true);
+        let api_key = caller.api_key.filter(wants_key).map(|key| key.to_string());
         let work = Work {
             version: Work::VERSION,
             id,

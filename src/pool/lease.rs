@@ -163,6 +163,9 @@ impl Ticket {
     }
 }
 
+/// A run in progress.
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Result<Run, HostError>> + Send + 'a>>;
+
 /// An instance, for one run. Dropped, it is destroyed; [`Lease::give_back`] keeps it warm.
 pub(crate) struct Lease {
     // Declared in the order they must go: the instance, then its memory, then its count.
@@ -189,10 +192,7 @@ impl Lease {
 
     /// Runs one activation; `None` when the instance was given back before. The guest's failures are outcomes, `Err` is
     /// the host's.
-    pub(crate) fn run(
-        &mut self,
-        input: Input,
-    ) -> Option<Pin<Box<dyn Future<Output = Result<Run, HostError>> + Send + '_>>> {
+    pub(crate) fn run(&mut self, input: Input) -> Option<Running<'_>> {
         Some(self.instance.as_mut()?.run(input))
     }
 

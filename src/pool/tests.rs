@@ -217,6 +217,11 @@ async fn idle_instances_make_room_for_live_work_and_the_budget_holds() {
         }
         Ok(Claim::Warm(_)) => panic!("nothing is idle"),
     }
+    assert_eq!(
+        fake.seen().live,
+        live.len(),
+        "nobody that is leased was ended"
+    );
 }
 
 #[tokio::test(start_paused = true)]

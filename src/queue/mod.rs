@@ -144,7 +144,8 @@ pub(crate) trait Queue: Send + Sync + 'static {
     fn is_empty(&self) -> bool;
 }
 
-/// Work on its way to be run, once. Consumed by [`Delivery::ack`] or [`Delivery::nack`], so neither happens twice.
+/// Work on its way to be run, once. Consumed by [`Delivery::ack`] or [`Queue::put_back`], so neither
+/// happens twice.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) work: Work,

@@ -199,9 +199,8 @@ async fn a_record_can_be_read_as_soon_as_the_answer_is_there() {
     assert_eq!(read.expect("recorded").id, record.id);
 }
 
-#[tokio::test]
-async fn outcomes_become_the_responses_of_the_contract() {
-    let rig = rig(16);
+/// What a guest did, and how its record says so.
+fn outcomes() -> Vec<(Outcome, Status, &'static str)> {
     let answered = |json: &'static str| Outcome::Answered(Bytes::from_static(json.as_bytes()));
     let failed = |json: &'static str, exit| Outcome::Failed {
         answer: Bytes::from_static(json.as_bytes()),
@@ -209,7 +208,7 @@ async fn outcomes_become_the_responses_of_the_contract() {
     };
     let exited =
         r#"{"error":"The action did not produce a valid response and exited unexpectedly."}"#;
-    let rows = [
+    vec![
         (answered(r#"{"x":1}"#), Status::Success, r#"{"x":1}"#),
         (answered("[1]"), Status::Success, "[1]"),
         (
@@ -258,8 +257,13 @@ async fn outcomes_become_the_responses_of_the_contract() {
             Status::InternalError,
             r#"{"error":"Failed to provision resources to run the action."}"#,
         ),
-    ];
-    for (outcome, status, result) in rows {
+    ]
+}
+
+#[tokio::test]
+async fn outcomes_become_the_responses_of_the_contract() {
+    let rig = rig(16);
+    for (outcome, status, result) in outcomes() {
         rig.fake.add("a", Script::ends(outcome.clone()));
         let mut fresh = action("a");
         fresh

@@ -175,6 +175,7 @@ async fn a_thousand_idle_connections_keep_nobody_out() {
     busy.write_all(PING).await.expect("sent");
     let answered = tokio::time::timeout(Duration::from_secs(10), pong(&mut busy));
     answered.await.expect("in time");
+    assert_eq!(idle.len(), 1000);
 }
 
 #[tokio::test]
