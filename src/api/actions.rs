@@ -296,7 +296,7 @@ async fn written(
     for key in &put.del_annotations {
         annotations.remove(key);
     }
-    for annotation in put.annotations.unwrap_or_default().0 {
+    for annotation in put.annotations.unwrap_or_default().iter().cloned() {
         annotations.set(annotation.key, annotation.value);
     }
     within(

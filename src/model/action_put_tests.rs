@@ -173,7 +173,7 @@ fn the_last_of_equal_keys_wins_and_values_are_compacted() {
     assert_eq!(parameters.len(), 1);
     assert_eq!(parameters[0].value.get(), r#"{"x y":[1,"\" "]}"#);
     assert!(parameters[0].init);
-    assert_eq!(put.annotations.expect("given").0.len(), 1);
+    assert_eq!(put.annotations.expect("given").iter().count(), 1);
 }
 
 #[test]

@@ -22,6 +22,6 @@ pub use digest::Digest;
 pub use json::Json;
 pub use limits::{ActionLimits, NamespaceLimits};
 pub use name::{EntityName, Fqn, Namespace};
-pub use params::{Annotations, Parameters};
+pub use params::{Annotation, Annotations, Parameters};
 pub use tenant::Tenant;
 pub use time::Timestamp;

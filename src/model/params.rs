@@ -1,8 +1,9 @@
 //! Parameters and annotations: lists of `{"key": …, "value": …}`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::json::Json;
 
@@ -72,29 +73,46 @@ pub struct Annotation {
 }
 
 /// Annotations, at most one per key, in no particular order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Annotations(pub Vec<Annotation>);
+///
+/// A record's annotations are for the most part those of every record of its action: these are shared, and only what is
+/// its own is held by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Annotations {
+    shared: Arc<[Annotation]>,
+    own: Vec<Annotation>,
+}
 
 impl Annotations {
+    /// Those of `shared`, to which `own_count` more will be pushed.
+    #[must_use]
+    pub fn sharing(shared: Arc<[Annotation]>, own_count: usize) -> Self {
+        Self {
+            shared,
+            own: Vec::with_capacity(own_count),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Annotation> {
+        self.shared.iter().chain(&self.own)
+    }
+
     /// The value under `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Json> {
-        self.0.iter().find(|a| a.key == key).map(|a| &a.value)
+        self.iter().find(|a| a.key == key).map(|a| &a.value)
     }
 
     /// Sets `key`, replacing what it had.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: Json) {
         let key = key.into();
-        match self.0.iter_mut().find(|a| a.key == key) {
-            Some(found) => found.value = value,
-            None => self.0.push(Annotation { key, value }),
-        }
+        self.remove(&key);
+        self.own.push(Annotation { key, value });
     }
 
     /// Appends `key`, which must not be there yet.
     pub fn push(&mut self, key: &'static str, value: Json) {
-        self.0.push(Annotation {
+        self.own.push(Annotation {
             key: Cow::Borrowed(key),
             value,
         });
@@ -102,7 +120,11 @@ impl Annotations {
 
     /// Removes `key`.
     pub fn remove(&mut self, key: &str) {
-        self.0.retain(|a| a.key != key);
+        if self.shared.iter().any(|a| a.key == key) {
+            let kept = self.shared.iter().filter(|a| a.key != key);
+            self.shared = kept.cloned().collect();
+        }
+        self.own.retain(|a| a.key != key);
     }
 
     /// Whether `key` is exactly `true`, as `final` and `web-export` want it.
@@ -126,9 +148,37 @@ impl Annotations {
     /// What size limits count: bytes of keys plus compact JSON of values.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0
-            .iter()
-            .map(|a| a.key.len() + a.value.get().len())
-            .sum()
+        self.iter().map(|a| a.key.len() + a.value.get().len()).sum()
+    }
+}
+
+impl FromIterator<Annotation> for Annotations {
+    fn from_iter<I: IntoIterator<Item = Annotation>>(all: I) -> Self {
+        Self {
+            shared: Arc::default(),
+            own: all.into_iter().collect(),
+        }
+    }
+}
+
+impl PartialEq for Annotations {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Serialize for Annotations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let own = Vec::deserialize(deserializer)?;
+        Ok(Self {
+            shared: Arc::default(),
+            own,
+        })
     }
 }

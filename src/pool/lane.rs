@@ -2,6 +2,7 @@
 //!
 //! The state is plain data under one short lock; what is slow (starting, dropping an instance) happens outside of it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::memory::Held;
-use crate::model::{Action, Json, Namespace, Timestamp, Version};
+use crate::model::{Action, Annotation, Json, Namespace, Timestamp, Version};
 use crate::sandbox::Instance;
 use crate::scheduler::idle::{History, Idle as IdleFacts, Policy};
 use crate::telemetry::metrics::Series;
@@ -20,9 +21,8 @@ const BYTES_ASSUMED: usize = 2 << 20;
 /// What every record of an action says; made once per version.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    pub(crate) path: Json,
-    pub(crate) kind: Json,
-    pub(crate) limits: Json,
+    /// `path`, `kind` and `limits`.
+    pub(crate) annotations: Arc<[Annotation]>,
     /// Environment at init: `init` parameters and the `__OW_*` that do not change between runs.
     pub(crate) env: Arc<[(String, String)]>,
     /// Whether instances may be reused, as far as the action is concerned.
@@ -41,14 +41,23 @@ impl Facts {
         env.push(("__OW_ACTION_NAME".to_owned(), format!("/{}", action.fqn)));
         env.push(("__OW_ACTION_VERSION".to_owned(), action.version.to_string()));
         Self {
-            path: Json::from_serialize(&action.fqn.to_string()),
-            kind: Json::from_serialize(&action.exec.kind),
-            limits: Json::from_serialize(&action.limits),
+            annotations: Arc::new([
+                annotation("path", Json::from_serialize(&action.fqn.to_string())),
+                annotation("kind", Json::from_serialize(&action.exec.kind)),
+                annotation("limits", Json::from_serialize(&action.limits)),
+            ]),
             env: env.into(),
             reusable: !action.annotations.is_truthy("fresh-instance", false),
             at_most_once: action.annotations.is_true("at-most-once"),
             series: Series::of(namespace, &action.fqn),
         }
+    }
+}
+
+fn annotation(key: &'static str, value: Json) -> Annotation {
+    Annotation {
+        key: Cow::Borrowed(key),
+        value,
     }
 }
 

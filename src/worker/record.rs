@@ -147,15 +147,12 @@ fn error_of(json: &Json) -> Option<Json> {
 /// The record of `work`.
 pub(super) fn record(work: &Work, facts: &Facts, ended: Ended) -> Activation {
     let number = |value: u128| Json::from(u64::try_from(value).unwrap_or(u64::MAX));
-    let mut annotations = Annotations(Vec::with_capacity(10));
-    annotations.push("path", facts.path.clone());
+    let mut annotations = Annotations::sharing(Arc::clone(&facts.annotations), 8);
     annotations.push(
         "waitTime",
         number(ended.started.millis_since(work.accepted_at).into()),
     );
-    annotations.push("kind", facts.kind.clone());
     annotations.push("timeout", Json::from(ended.timed_out));
-    annotations.push("limits", facts.limits.clone());
     if let Some(init) = ended.init {
         annotations.push("initTime", number(init.as_millis()));
     }
