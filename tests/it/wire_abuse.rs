@@ -330,10 +330,11 @@ fn work_that_waits_too_long_for_a_run_is_refused() {
 
 #[test]
 fn a_caller_that_leaves_leaves_nothing_behind() {
-    let tenant = shared().tenant();
+    let server = Server::start("");
+    let tenant = server.tenant();
     tenant.put_action("slow", SLEEP);
-    for _ in 0..5 {
-        let body = "{\"ms\":300}";
+    let call = || {
+        let body = "{\"ms\":1000}";
         let mut stream = tenant.client.connect().unwrap();
         let head = format!(
             "POST /api/v1/namespaces/_/actions/slow?blocking=true HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -341,7 +342,11 @@ fn a_caller_that_leaves_leaves_nothing_behind() {
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();
-    }
+        stream
+    };
+    let callers: Vec<TcpStream> = (0..5).map(|_| call()).collect();
+    crate::harness::eventually("five runs", || server.runs_at_least(5).then_some(()));
+    drop(callers);
     let rows = crate::harness::eventually("five records", || {
         let rows = tenant.get("activations").expect(200).json();
         (rows.as_array().map(Vec::len) == Some(5)).then_some(rows)
