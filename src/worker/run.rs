@@ -94,6 +94,9 @@ async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>, pe
         .queue
         .reply(work.id, Answer::Done(Arc::clone(&record)));
     if put.is_ok() || !work.durable {
+        if let Err(error) = put {
+            tracing::error!(activation = %work.id, namespace = %work.namespace, %error, "a record is lost");
+        }
         delivery.ack();
         return;
     }
