@@ -22,7 +22,8 @@ use tokio::time::MissedTickBehavior;
 use crate::api;
 use crate::auth::{self, Keys, Throttle};
 use crate::config::{self, Config};
-use crate::invoke::{Invoker, Upload, UploadError, Waits};
+use crate::invoke::resolve::Resolver;
+use crate::invoke::{self, Invoker, Upload, UploadError, Waits};
 use crate::model::{Digest, Timestamp};
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
@@ -299,19 +300,26 @@ fn state(
 ) -> anyhow::Result<api::State> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
-    let invoker = Invoker::new(
-        Arc::clone(&engine.queue),
-        store.clone(),
-        Arc::clone(&engine.waits),
-    );
     let ready = engine.clone();
     let catalog = Catalog::new(Arc::clone(&store.entities), CATALOG_ENTRIES_MAX);
+    let catalog = Arc::new(catalog);
+    let resolver = Arc::new(Resolver::new(Arc::clone(&catalog)));
     let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
         .context("the system has no randomness")?;
+    let (keys, throttle) = (Arc::new(keys), Arc::new(Throttle::default()));
+    let invoker = Invoker::new(invoke::Parts {
+        queue: Arc::clone(&engine.queue),
+        store: store.clone(),
+        waits: Arc::clone(&engine.waits),
+        resolver: Arc::clone(&resolver),
+        keys: Arc::clone(&keys),
+        throttle: Arc::clone(&throttle),
+    });
     Ok(api::State {
-        catalog: Arc::new(catalog),
-        keys: Arc::new(keys),
-        throttle: Arc::new(Throttle::default()),
+        catalog,
+        resolver,
+        keys,
+        throttle,
         defaults: config.limits.clone(),
         build: api::Build {
             date: env!("CARGO_PKG_VERSION").to_owned(),
@@ -406,10 +414,16 @@ impl Engine {
             let reaped = tokio::task::spawn_blocking(move || worker.reap());
             async move { drop(reaped.await) }
         }));
-        let activations = Arc::clone(&self.store.activations);
+        let store = self.store.clone();
         tasks.spawn(every(EXPIRE, move || {
-            let activations = Arc::clone(&activations);
+            let Store {
+                activations, items, ..
+            } = store.clone();
             async move {
+                // First, since it is the records' expiry that gives free pages back to the disk.
+                if let Err(error) = items.expire_items(Timestamp::now()).await {
+                    tracing::warn!(%error, "expired items could not be removed");
+                }
                 match activations.expire(Timestamp::now()).await {
                     Ok(0) => {}
                     Ok(count) => {

@@ -15,11 +15,11 @@ use super::{Front, wire};
 use crate::auth::Identity;
 use crate::model::limits::EffectiveLimits;
 use crate::model::{
-    Action, ActionLimits, ActionPut, Annotations, Digest, EntityName, Exec, Fqn, Json, Parameters,
-    Timestamp, Version, kind,
+    Action, ActionLimits, ActionPut, Annotations, Code, Digest, EntityName, Exec, Fqn, Json,
+    Package, Parameters, Timestamp, Version, kind,
 };
 use crate::store::catalog::Found;
-use crate::store::{Collection, Expect, Revision};
+use crate::store::{Expect, Revision};
 
 /// An action as `GET`, `PUT` and `DELETE` answer it.
 #[derive(Serialize)]
@@ -54,10 +54,10 @@ impl<'a> Whole<'a> {
             publish: action.publish,
             updated: action.updated,
             exec: WholeExec {
-                kind: &action.exec.kind,
+                kind: action.exec.kind(),
                 code,
-                binary: action.exec.binary,
-                main: action.exec.main.as_deref(),
+                binary: action.exec.code().is_some_and(|code| code.binary),
+                main: action.exec.code().and_then(|code| code.main.as_deref()),
             },
             parameters: &action.parameters,
             limits: &action.limits,
@@ -94,7 +94,7 @@ impl<'a> Row<'a> {
             annotations: &action.annotations,
             limits: &action.limits,
             exec: RowExec {
-                binary: action.exec.binary,
+                binary: action.exec.code().is_some_and(|code| code.binary),
             },
             updated: action.updated,
         }
@@ -131,11 +131,11 @@ async fn rows(
     let (catalog, namespace) = (&front.state.catalog, &place.namespace);
     match asked(uri, "actions")? {
         Asked::Count { skip } => {
-            let count = catalog.count_actions(namespace, package).await?;
+            let count = catalog.count::<Action>(namespace, package).await?;
             wire::ok(&json!({ "actions": count.saturating_sub(skip) }))
         }
         Asked::Rows(page) => {
-            let actions = catalog.actions(namespace, package, page).await?;
+            let actions = catalog.list::<Action>(namespace, package, page).await?;
             let rows: Vec<Row<'_>> = actions.iter().map(|action| Row::of(action)).collect();
             wire::ok(&rows)
         }
@@ -145,9 +145,13 @@ async fn rows(
 /// One action, with its code unless `code=false`.
 pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let identity = authenticate(&front, request.headers()).await?;
-    let name = Place::of(request.uri(), &identity)?.action(request.uri())?;
+    let name = Place::anywhere(request.uri(), &identity)?.action(request.uri())?;
     let with_code = Query::of(request.uri()).flag_or("code", true)?;
-    let (action, _) = find(&front, &name).await?;
+    let action = front
+        .state
+        .resolver
+        .action(&identity.namespace, &name)
+        .await?;
     let code = if with_code {
         Some(code_of(&front, &action).await?)
     } else {
@@ -178,7 +182,7 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Re
     let action = front
         .state
         .catalog
-        .put_action(action, code.clone(), expect)
+        .put(action, code.clone(), expect)
         .await?;
     let code = match code {
         Some(code) => code,
@@ -196,26 +200,8 @@ pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) ->
         .await?
         .ok_or_else(Error::not_found)?;
     let code = code_of(&front, &action).await?;
-    front.state.catalog.delete_action(&name, revision).await?;
+    front.state.catalog.delete(&name, revision).await?;
     wire::ok(&Whole::of(&action, Some(&code)))
-}
-
-/// The action called `name`, to be read or invoked.
-pub(super) async fn find(front: &Front, name: &Fqn) -> Result<(Arc<Action>, Revision)> {
-    match front.state.catalog.action(name).await? {
-        Found::Action(action, revision) => Ok((action, revision)),
-        Found::Other(_) => Err(Error::conformance()),
-        Found::Nothing => {
-            if let Some(package) = &name.package {
-                let namespace = name.namespace.clone();
-                if !package_exists(front, &Place { namespace }, package).await? {
-                    let missing = format!("{}/{package}", name.namespace);
-                    return Err(Error::missing(missing));
-                }
-            }
-            Err(Error::not_found())
-        }
-    }
 }
 
 /// What is stored under `name` before it is written; its package must exist.
@@ -226,8 +212,8 @@ async fn find_for_put(front: &Front, name: &Fqn) -> Result<Option<(Arc<Action>, 
             return Err(Error::not_found());
         }
     }
-    match front.state.catalog.action(name).await? {
-        Found::Action(action, revision) => Ok(Some((action, revision))),
+    match front.state.catalog.get::<Action>(name).await? {
+        Found::Is(action, revision) => Ok(Some((action, revision))),
         Found::Other(_) => Err(Error::conformance()),
         Found::Nothing => Ok(None),
     }
@@ -239,15 +225,18 @@ async fn package_exists(front: &Front, place: &Place, package: &EntityName) -> R
         package: None,
         name: package.clone(),
     };
-    match front.state.catalog.action(&name).await? {
-        Found::Other(Collection::Packages) => Ok(true),
+    match front.state.catalog.get::<Package>(&name).await? {
+        Found::Is(..) => Ok(true),
         Found::Nothing => Ok(false),
-        Found::Action(..) | Found::Other(_) => Err(Error::conformance()),
+        Found::Other(_) => Err(Error::conformance()),
     }
 }
 
 async fn code_of(front: &Front, action: &Action) -> Result<Arc<str>> {
-    let code = front.state.catalog.code(&action.exec.code).await?;
+    let Some(code) = action.exec.code() else {
+        return Ok("".into());
+    };
+    let code = front.state.catalog.code(&code.code).await?;
     code.ok_or_else(|| {
         let missing = format!("the code of {} is missing", action.fqn);
         crate::store::Error::Corrupt(missing).into()
@@ -315,23 +304,23 @@ async fn written(
             let code: Arc<str> = exec.code.into();
             let uploads = &front.state.uploads;
             let program = uploads.prepare(kind, Arc::clone(&code)).await?;
-            let exec = Exec {
+            let exec = Exec::Code(Code {
                 kind: kind.to_owned(),
                 main: exec.main,
                 binary,
                 code: Digest::of(code.as_bytes()),
                 code_size: u64::try_from(code.len()).unwrap_or(u64::MAX),
                 program,
-            };
+            });
             (exec, Some(code))
         }
         (None, Some(old)) => {
-            permit_kind(&old.exec.kind, identity)?;
+            permit_kind(old.exec.kind(), identity)?;
             (old.exec.clone(), None)
         }
         (None, None) => return Err(Error::bad_request("exec undefined")),
     };
-    annotations.set("exec", Json::from_serialize(&exec.kind));
+    annotations.set("exec", Json::from_serialize(exec.kind()));
     let next = old.map_or(Version::FIRST, |old| old.version.bumped());
     let kept = |old: &Action| old.parameters.clone();
     let action = Action {
@@ -347,6 +336,7 @@ async fn written(
             .unwrap_or_else(|| old.map(kept).unwrap_or_default()),
         limits,
         annotations,
+        reached: None,
     };
     Ok((action, code))
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::auth::Denied;
 use crate::auth::throttle::Exceeded;
+use crate::invoke::resolve::Unresolved;
 use crate::invoke::{self, Refusal, UploadError};
 use crate::model::activation::BadActivationId;
 use crate::model::name::BadName;
@@ -264,6 +265,19 @@ impl From<Refusal> for Error {
             Refusal::Overload { retry_after_s } => (StatusCode::SERVICE_UNAVAILABLE, retry_after_s),
         };
         Self::new(status, refusal.to_string()).after(seconds)
+    }
+}
+
+impl From<Unresolved> for Error {
+    fn from(unresolved: Unresolved) -> Self {
+        let status = match unresolved {
+            Unresolved::Nothing | Unresolved::NoPackage(_) => StatusCode::NOT_FOUND,
+            Unresolved::Forbidden(_) => StatusCode::FORBIDDEN,
+            Unresolved::OtherKind => StatusCode::CONFLICT,
+            Unresolved::Circular(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Unresolved::Store(error) => return error.into(),
+        };
+        Self::new(status, unresolved.to_string())
     }
 }
 

@@ -54,14 +54,24 @@ pub(super) fn segment(uri: &Uri, index: usize) -> std::result::Result<Cow<'_, st
         .map_err(|_| BadName::Entity)
 }
 
-/// What the path `/api/v1/namespaces/{ns}/{collection}/{a}/{b}` names, in the caller's own namespace; nothing else may be
-/// seen by anybody as long as nothing is shared.
+/// What the path `/api/v1/namespaces/{ns}/{collection}/{a}/{b}` names.
 pub(super) struct Place {
-    /// The caller's namespace.
+    /// The namespace of the path; `_` is the caller's.
     pub(super) namespace: Namespace,
 }
 
 impl Place {
+    /// The namespace of the path, whoever's it is: for what may be shared.
+    pub(super) fn anywhere(uri: &Uri, identity: &Identity) -> Result<Self> {
+        let given = segment(uri, 3).map_err(|_| BadName::Namespace)?;
+        let namespace = if given == "_" || given == identity.namespace.as_str() {
+            identity.namespace.clone()
+        } else {
+            Namespace::parse(&given)?
+        };
+        Ok(Self { namespace })
+    }
+
     /// The namespace of the path, if it is the caller's.
     pub(super) fn of(uri: &Uri, identity: &Identity) -> Result<Self> {
         let given = segment(uri, 3).map_err(|_| BadName::Namespace)?;

@@ -11,14 +11,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::actions::{find, permit_kind};
+use super::actions::permit_kind;
 use super::edge::X_REQUEST_ID;
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, expect_json, payload};
 use super::{Front, activations, wire};
 use crate::auth::{Admission, Credential, Identity};
-use crate::invoke::{Answer, Call, Caller};
-use crate::model::{Action, Activation, ActivationId, Fqn, Json, Status};
+use crate::invoke::{Answer, Call, Caller, new_id};
+use crate::model::{Action, Activation, ActivationId, Fqn, Json, Namespace, Status};
 use crate::telemetry::metrics;
 
 /// Names the activation in the answer, whatever its body is.
@@ -47,12 +47,12 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     let throttle = &front.state.throttle;
     let admission = throttle.admit(&identity.namespace, &identity.limits);
     let admission = admission.inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
-    let name = Place::of(&parts.uri, &identity)?.action(&parts.uri)?;
+    let name = Place::anywhere(&parts.uri, &identity)?.action(&parts.uri)?;
     let options = options(&parts.uri)?;
     let payload = parameters(&parts.headers, &body.bytes)?;
     drop(body);
-    let action = resolve(&front, &name).await?;
-    permit_kind(&action.exec.kind, &identity)?;
+    let action = resolve(&front, &identity.namespace, &name).await?;
+    permit_kind(action.exec.kind(), &identity)?;
     if !front.state.store.activations.has_room() {
         metrics::refused("storage");
         return Err(Error::unavailable(1, "too many records wait for the disk"));
@@ -66,12 +66,12 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     }
 }
 
-async fn resolve(front: &Front, name: &Fqn) -> Result<Arc<Action>> {
-    if let Some(action) = front.state.catalog.cached_action(name) {
+async fn resolve(front: &Front, caller: &Namespace, name: &Fqn) -> Result<Arc<Action>> {
+    let resolver = &front.state.resolver;
+    if let Some(action) = resolver.at_hand(caller, name) {
         return Ok(action);
     }
-    let (action, _) = Box::pin(find(front, name)).await?;
-    Ok(action)
+    Ok(Box::pin(resolver.action(caller, name)).await?)
 }
 
 fn options(uri: &Uri) -> Result<Options> {
@@ -103,7 +103,9 @@ fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
 }
 
 fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
-    let wants_key = action.annotations.is_truthy("provide-api-key", true);
+    // What is made of several actions passes it on to those that ask for it.
+    let is_one = action.exec.code().is_some() && action.annotations.get("conductor").is_none();
+    let wants_key = !is_one || action.annotations.is_truthy("provide-api-key", true);
     let api_key = || {
         let credential = Credential::from_header(parts.headers.get(AUTHORIZATION)?.as_bytes())?;
         Some(credential.to_string().into())
@@ -112,13 +114,12 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
         let asked = parts.headers.get(X_OW_EXTRA_LOGGING);
         asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"on"))
     };
-    let limits = &identity.limits;
     Caller {
         namespace: identity.namespace.clone(),
         subject: identity.namespace.clone(),
         api_key: wants_key.then(api_key).flatten(),
-        result_bytes_max: usize::try_from(limits.result_size_max).unwrap_or(usize::MAX),
-        record: limits.store_activations || forced(),
+        limits: Arc::clone(&identity.limits),
+        record: identity.limits.store_activations || forced(),
     }
 }
 
@@ -132,6 +133,7 @@ fn call(
     let transaction = parts.headers.get(X_REQUEST_ID);
     let transaction = transaction.and_then(|id| id.to_str().ok());
     Call {
+        id: new_id(),
         action,
         payload,
         wait,

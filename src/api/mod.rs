@@ -34,6 +34,7 @@ pub(crate) use edge::Edge;
 pub(crate) use serve::serve;
 
 use crate::auth::{Keys, Throttle};
+use crate::invoke::resolve::Resolver;
 use crate::invoke::{Invoke, Upload};
 use crate::model::limits::EffectiveLimits;
 use crate::store::Store;
@@ -41,8 +42,10 @@ use crate::store::catalog::Catalog;
 
 /// What the edge needs of the rest of the front.
 pub(crate) struct State {
-    /// Actions by name.
+    /// Entities by name.
     pub(crate) catalog: Arc<Catalog>,
+    /// What a name means to a caller.
+    pub(crate) resolver: Arc<Resolver>,
     /// Tenants and activations.
     pub(crate) store: Store,
     /// Who calls.

@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use super::{Denied, Identity, SYSTEM_NAMESPACE};
 use crate::model::limits::EffectiveLimits;
-use crate::model::{Digest, Namespace};
-use crate::store::Tenants;
+use crate::model::{Digest, Namespace, Tenant};
+use crate::store::{self, Tenants};
 
 /// Characters of the password part of a key.
 pub(crate) const KEY_LEN: usize = 64;
@@ -160,6 +160,8 @@ pub(crate) struct Keys {
     defaults: EffectiveLimits,
     secret: [u8; 32],
     cached: DashMap<Fingerprint, Arc<Identity>, BuildHasherDefault<Unhashed>>,
+    /// Owners of namespaces, for what needs no key.
+    owners: DashMap<Namespace, Arc<Identity>>,
     generation: AtomicU64,
 }
 
@@ -185,6 +187,7 @@ impl Keys {
             defaults,
             secret,
             cached: DashMap::default(),
+            owners: DashMap::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -215,11 +218,7 @@ impl Keys {
         if !bool::from(same) || tenant.blocked {
             return Err(Denied::Invalid);
         }
-        let identity = Arc::new(Identity {
-            system: tenant.namespace.as_str() == SYSTEM_NAMESPACE,
-            limits: Arc::new(self.defaults.with(&tenant.limits)),
-            namespace: tenant.namespace,
-        });
+        let identity = self.identity(tenant);
         if self.cached.len() >= CACHED_MAX {
             self.cached.clear();
         }
@@ -231,10 +230,45 @@ impl Keys {
         Ok(identity)
     }
 
+    fn identity(&self, tenant: Tenant) -> Arc<Identity> {
+        Arc::new(Identity {
+            system: tenant.namespace.as_str() == SYSTEM_NAMESPACE,
+            limits: Arc::new(self.defaults.with(&tenant.limits)),
+            uuid: tenant.uuid,
+            namespace: tenant.namespace,
+        })
+    }
+
+    /// Who owns `namespace`, for what runs in its name without its key: web actions, and triggers fired by the clock.
+    /// `None` when it does not exist or is blocked.
+    pub(crate) async fn owner(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Option<Arc<Identity>>, store::Error> {
+        if let Some(identity) = self.owners.get(namespace) {
+            return Ok(Some(Arc::clone(&identity)));
+        }
+        let generation = self.generation.load(Ordering::SeqCst);
+        let tenant = self.tenants.get(namespace).await?;
+        let Some(tenant) = tenant.filter(|tenant| !tenant.blocked) else {
+            return Ok(None);
+        };
+        let identity = self.identity(tenant);
+        if self.owners.len() >= CACHED_MAX {
+            self.owners.clear();
+        }
+        self.owners.insert(namespace.clone(), Arc::clone(&identity));
+        if self.generation.load(Ordering::SeqCst) != generation {
+            self.owners.remove(namespace);
+        }
+        Ok(Some(identity))
+    }
+
     /// To be called after every write to a tenant: what was known of `namespace` is read again.
     pub(crate) fn forget(&self, namespace: &Namespace) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.cached
             .retain(|_, identity| identity.namespace != *namespace);
+        self.owners.remove(namespace);
     }
 }

@@ -7,6 +7,7 @@
 //! - a key in clear text is held no longer than it takes to check it, and is never logged;
 //! - what an operator changes (key, block, limits, delete) holds from the next request on.
 
+pub(crate) mod entitlement;
 pub(crate) mod keys;
 pub(crate) mod setup;
 pub(crate) mod throttle;
@@ -14,6 +15,7 @@ pub(crate) mod throttle;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use uuid::Uuid;
 
 pub(crate) use keys::{Credential, Keys};
 pub(crate) use setup::{WELL_KNOWN_GUEST, ensure_defaults, uses_well_known_keys};
@@ -34,6 +36,8 @@ pub(crate) const GUEST_NAMESPACE: &str = "guest";
 pub(crate) struct Identity {
     /// The namespace the key belongs to; also the subject.
     pub(crate) namespace: Namespace,
+    /// The first half of its key; names the tenant where its name should not be seen.
+    pub(crate) uuid: Uuid,
     /// What holds for the namespace.
     pub(crate) limits: Arc<EffectiveLimits>,
     /// Whether it may use the admin API.

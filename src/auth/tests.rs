@@ -117,7 +117,7 @@ fn headers_are_read_leniently_but_keys_exactly() {
     }
     let multibyte = "\u{e9}".repeat(32);
     assert!(
-        format!("{}:{multibyte}", uuid::Uuid::nil())
+        format!("{}:{multibyte}", Uuid::nil())
             .parse::<Credential>()
             .is_err()
     );

@@ -1,5 +1,12 @@
-//! The use case "run this": parameters merged, the wait registered, the work enqueued, the answer awaited or not.
+//! The use case "run this": the name resolved, parameters merged, the wait registered, the work enqueued, the answer
+//! awaited or not.
+//!
+//! [`resolve`] says what a name means to a caller; [`run`] takes one action to its end; what is made of several actions
+//! is put together here, inside the node, out of such runs.
 
+mod detached;
+pub(crate) mod resolve;
+mod run;
 mod wait;
 
 use std::sync::Arc;
@@ -7,13 +14,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use run::new_id;
 pub(crate) use wait::{Admission, Waits};
 
-use crate::model::json::{Fields, overlay};
-use crate::model::{Action, Activation, ActivationId, Digest, Json, Namespace, Timestamp};
-use crate::queue::message::{Outcome, Work};
-use crate::queue::{EnqueueError, Queue};
+use crate::auth::{Keys, Throttle};
+use crate::model::limits::EffectiveLimits;
+use crate::model::{Action, Activation, ActivationId, Digest, Json, Namespace};
+use crate::queue::Queue;
 use crate::store::{self, Store};
+use resolve::Resolver;
 
 pub(crate) use crate::queue::message::Refusal;
 
@@ -26,14 +35,16 @@ pub(crate) struct Caller {
     pub(crate) subject: Namespace,
     /// `uuid:key` as it was sent; passed on only to actions that ask for it.
     pub(crate) api_key: Option<Arc<str>>,
-    /// Bytes of result the namespace may have.
-    pub(crate) result_bytes_max: usize,
+    /// What holds for the namespace.
+    pub(crate) limits: Arc<EffectiveLimits>,
     /// Whether the record is kept.
     pub(crate) record: bool,
 }
 
 /// What is invoked, and how.
 pub(crate) struct Call {
+    /// The id its activation gets; see [`new_id`].
+    pub(crate) id: ActivationId,
     pub(crate) action: Arc<Action>,
     /// A JSON object.
     pub(crate) payload: Json,
@@ -112,135 +123,56 @@ pub(crate) trait Upload: Send + Sync + 'static {
     async fn prepare(&self, kind: &str, code: Arc<str>) -> Result<Digest, UploadError>;
 }
 
-/// See the module.
-pub(crate) struct Invoker {
-    queue: Arc<dyn Queue>,
-    store: Store,
-    waits: Arc<Waits>,
+/// What the use cases here are built on.
+pub(crate) struct Parts {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) store: Store,
+    pub(crate) waits: Arc<Waits>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) throttle: Arc<Throttle>,
 }
+
+#[cfg(test)]
+impl Parts {
+    /// Everything that is not given made anew over `store`.
+    pub(crate) fn over(store: Store, queue: Arc<dyn Queue>, waits: Arc<Waits>) -> Self {
+        use crate::store::catalog::Catalog;
+        let catalog = Arc::new(Catalog::new(Arc::clone(&store.entities), 1000));
+        let keys = Keys::new(Arc::clone(&store.tenants), EffectiveLimits::default());
+        Self {
+            queue,
+            waits,
+            resolver: Arc::new(Resolver::new(catalog)),
+            keys: Arc::new(keys.expect("the system has randomness")),
+            throttle: Arc::default(),
+            store,
+        }
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Invoker(Arc<Parts>);
 
 impl std::fmt::Debug for Invoker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Invoker")
-            .field("waits", &self.waits)
+            .field("waits", &self.0.waits)
             .finish_non_exhaustive()
     }
 }
 
 impl Invoker {
-    /// An invoker whose work goes to `queue`, whose outcomes come to `waits`.
-    pub(crate) fn new(queue: Arc<dyn Queue>, store: Store, waits: Arc<Waits>) -> Self {
-        Self {
-            queue,
-            store,
-            waits,
-        }
+    /// An invoker made of `parts`.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
     }
-}
-
-/// Bound parameters overlaid with the payload; refused when the payload names a final one.
-fn parameters(action: &Action, payload: Json) -> Result<Json, Error> {
-    if action.parameters.0.is_empty() {
-        return Ok(payload);
-    }
-    if action.annotations.is_true("final")
-        && let Some(fields) = Fields::of(&payload)
-    {
-        let is_final = |key: &str| {
-            action
-                .parameters
-                .0
-                .iter()
-                .any(|p| p.key == key && p.value.get() != "null")
-        };
-        if fields.0.iter().any(|(key, _)| is_final(key)) {
-            return Err(Error::ReservedParameters);
-        }
-    }
-    Ok(overlay(&[&action.parameters.run_object(), &payload]))
 }
 
 #[async_trait]
 impl Invoke for Invoker {
     async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, Error> {
-        let Call {
-            action,
-            payload,
-            wait,
-            transaction,
-            admission,
-        } = call;
-        let params = parameters(&action, payload)?;
-        if !self.store.activations.has_room() {
-            return Err(store::Error::Full.into());
-        }
-        let now = Timestamp::now();
-        let id = ActivationId::new(now, fastrand::u128(..));
-        let wants_key = |_: &Arc<str>| action.annotations.is_truthy("provide-api-key", true);
-        let api_key = caller.api_key.filter(wants_key).map(|key| key.to_string());
-        let work = Work {
-            version: Work::VERSION,
-            id,
-            namespace: caller.namespace,
-            subject: caller.subject,
-            action,
-            params,
-            api_key,
-            transaction,
-            accepted_at: now,
-            cause: None,
-            durable: wait.is_none(),
-            record: caller.record,
-            result_bytes_max: caller.result_bytes_max,
-            redelivered: 0,
-        };
-        let Some(wait) = wait else {
-            self.waits.hold(id, admission);
-            return self.accept(work).await.map(|()| Answer::Accepted(id));
-        };
-        let mut outcome = self.waits.register(id, admission);
-        let enqueued = self.queue.enqueue(work).await;
-        taken(&self.waits, id, enqueued)?;
-        // Most calls have ended by now: no timer is armed for them.
-        let outcome = match outcome.try_recv() {
-            Ok(outcome) => Ok(outcome),
-            Err(_) => match tokio::time::timeout(wait, outcome).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Ok(Answer::Accepted(id)),
-            },
-        };
-        match outcome {
-            Ok(Outcome::Done(record)) => Ok(Answer::Finished(record)),
-            Ok(Outcome::Dropped(refusal)) => Err(refusal.into()),
-            Err(_) => Err(Error::Unavailable(format!(
-                "the outcome of activation {id} was lost"
-            ))),
-        }
+        self.invoke_code(caller, call).await
     }
-}
-
-impl Invoker {
-    /// Makes the work durable and enqueues it. In a task of its own: a caller that leaves in between must not leave work
-    /// behind that is on disk and in no queue.
-    async fn accept(&self, work: Work) -> Result<(), Error> {
-        let (queue, waits, id) = (Arc::clone(&self.queue), Arc::clone(&self.waits), work.id);
-        let accepted = tokio::spawn(async move {
-            let enqueued = queue.enqueue(work).await;
-            taken(&waits, id, enqueued)
-        });
-        accepted
-            .await
-            .unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
-    }
-}
-
-/// Forgets the wait for work that was not taken.
-fn taken(waits: &Waits, id: ActivationId, enqueued: Result<(), EnqueueError>) -> Result<(), Error> {
-    enqueued.map_err(|error| {
-        waits.forget(id);
-        match error {
-            EnqueueError::Refused(refusal) => Error::Refused(refusal),
-            EnqueueError::Store(error) => Error::Store(error),
-        }
-    })
 }

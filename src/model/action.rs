@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::Digest;
+use super::kind;
 use super::limits::ActionLimits;
 use super::name::{EntityName, Fqn, Namespace};
 use super::params::{Annotations, Parameters};
@@ -63,9 +64,56 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
-/// What an action runs. The code itself is kept apart, under its digest.
+/// What an action runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exec {
+#[serde(untagged)]
+pub enum Exec {
+    /// Code, in a sandbox.
+    Code(Code),
+    /// Other actions, one after the other.
+    Sequence(Sequence),
+    /// Something this server does itself.
+    Builtin(Builtin),
+}
+
+impl Exec {
+    /// The concrete kind, as clients see it.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Code(code) => &code.kind,
+            Self::Sequence(_) => kind::SEQUENCE,
+            Self::Builtin(_) => kind::BUILTIN,
+        }
+    }
+
+    /// The code, where that is what runs.
+    #[must_use]
+    pub fn code(&self) -> Option<&Code> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Sequence(_) | Self::Builtin(_) => None,
+        }
+    }
+}
+
+/// Actions of which each gets the result of the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// In order; through a binding where the client said so. At least one.
+    pub components: Vec<Fqn>,
+}
+
+/// An action of the server itself; tenants cannot make one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Builtin {
+    /// Which one.
+    pub builtin: String,
+}
+
+/// Code to run in a sandbox. The code itself is kept apart, under its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
     /// Concrete kind, `family:version`.
     pub kind: String,
     /// Entry point, when the client named one.
@@ -101,6 +149,10 @@ pub struct Action {
     pub limits: ActionLimits,
     /// Its annotations, `exec` among them.
     pub annotations: Annotations,
+    /// The name it was reached by, when that is through a binding; never kept. Queues and instances are those of this
+    /// name, because parameters that are delivered at init may differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Fqn>,
 }
 
 impl Action {
@@ -111,6 +163,20 @@ impl Action {
             Some(package) => format!("{}/{package}", self.fqn.namespace),
             None => self.fqn.namespace.to_string(),
         }
+    }
+
+    /// The name under which it is queued and kept warm.
+    #[must_use]
+    pub fn address(&self) -> &Fqn {
+        self.reached.as_ref().unwrap_or(&self.fqn)
+    }
+
+    /// `namespace/package` of the binding it was reached by, if it was.
+    #[must_use]
+    pub fn binding(&self) -> Option<String> {
+        let reached = self.reached.as_ref()?;
+        let package = reached.package.as_ref()?;
+        Some(format!("{}/{package}", reached.namespace))
     }
 
     /// The namespace it lives in.

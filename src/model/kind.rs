@@ -20,6 +20,12 @@ pub struct Runtime {
     pub require_main: bool,
 }
 
+/// The kind of actions made of others.
+pub const SEQUENCE: &str = "sequence";
+
+/// The kind of actions that the server does itself; no client can make one.
+pub const BUILTIN: &str = "builtin";
+
 /// Every family and its kinds, in the order they are listed.
 pub const FAMILIES: &[(&str, &[Runtime])] = &[(
     "wasm",
@@ -57,7 +63,8 @@ pub fn is_deprecated(kind: &str) -> bool {
 #[must_use]
 pub fn unsupported(kind: &str) -> String {
     let known = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter());
-    let known: Vec<String> = known.map(|runtime| format!("'{}'", runtime.kind)).collect();
+    let known = known.map(|runtime| runtime.kind).chain([SEQUENCE]);
+    let known: Vec<String> = known.map(|kind| format!("'{kind}'")).collect();
     format!(
         "The specified runtime '{kind}' is not supported by this platform. Valid values are: {}",
         known.join(", ")

@@ -37,6 +37,16 @@ impl Parameters {
             .sum()
     }
 
+    /// `self` with those of `over` laid over, key by key.
+    #[must_use]
+    pub fn overlaid(&self, over: &Self) -> Self {
+        let below = self
+            .0
+            .iter()
+            .filter(|p| over.0.iter().all(|o| o.key != p.key));
+        Self(below.chain(&over.0).cloned().collect())
+    }
+
     /// Those delivered with each run, as one JSON object.
     #[must_use]
     pub fn run_object(&self) -> Json {
@@ -136,11 +146,9 @@ impl Annotations {
     /// Whether `key` is anything but absent, null, false, 0 or the empty string; `absent` when it is not there.
     #[must_use]
     pub fn is_truthy(&self, key: &str, absent: bool) -> bool {
-        self.get(key).map_or(absent, |json| match json.to_value() {
-            serde_json::Value::Null => false,
-            serde_json::Value::Bool(value) => value,
-            serde_json::Value::Number(number) => number.as_f64() != Some(0.0),
-            serde_json::Value::String(text) => !text.is_empty(),
+        self.get(key).map_or(absent, |json| match json.get() {
+            "null" | "false" | "\"\"" => false,
+            text if text.starts_with(['-', '0']) => text.parse() != Ok(0.0),
             _ => true,
         })
     }

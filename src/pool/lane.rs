@@ -21,7 +21,7 @@ const BYTES_ASSUMED: usize = 2 << 20;
 /// What every record of an action says; made once per version.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    /// `path`, `kind` and `limits`.
+    /// `path`, `kind` and `limits`, and `binding` where it was reached by one.
     pub(crate) annotations: Arc<[Annotation]>,
     /// Environment at init: `init` parameters and the `__OW_*` that do not change between runs.
     pub(crate) env: Arc<[(String, String)]>,
@@ -40,12 +40,16 @@ impl Facts {
         env.push(("__OW_NAMESPACE".to_owned(), namespace.to_string()));
         env.push(("__OW_ACTION_NAME".to_owned(), format!("/{}", action.fqn)));
         env.push(("__OW_ACTION_VERSION".to_owned(), action.version.to_string()));
+        let mut annotations = vec![
+            annotation("path", Json::from_serialize(&action.fqn.to_string())),
+            annotation("kind", Json::from_serialize(action.exec.kind())),
+            annotation("limits", Json::from_serialize(&action.limits)),
+        ];
+        if let Some(binding) = action.binding() {
+            annotations.push(annotation("binding", Json::from_serialize(&binding)));
+        }
         Self {
-            annotations: Arc::new([
-                annotation("path", Json::from_serialize(&action.fqn.to_string())),
-                annotation("kind", Json::from_serialize(&action.exec.kind)),
-                annotation("limits", Json::from_serialize(&action.limits)),
-            ]),
+            annotations: annotations.into(),
             env: env.into(),
             reusable: !action.annotations.is_truthy("fresh-instance", false),
             at_most_once: action.annotations.is_true("at-most-once"),

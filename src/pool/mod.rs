@@ -34,7 +34,7 @@ use lease::Counted;
 pub(crate) use lease::{Lease, Start, StartFailure, Ticket};
 use memory::{Held, Memory};
 
-use crate::model::{Action, Fqn, Namespace};
+use crate::model::{Action, Digest, Fqn, Namespace};
 use crate::sandbox::Sandbox;
 use crate::scheduler::idle::{self, Policy};
 
@@ -167,7 +167,7 @@ impl Pool {
     }
 
     fn lane(&self, namespace: &Namespace, action: &Action) -> Arc<Lane> {
-        let key = (namespace.clone(), action.fqn.clone());
+        let key = (namespace.clone(), action.address().clone());
         if let Some(lane) = self.shared.lanes.get(&key) {
             return Arc::clone(&lane);
         }
@@ -191,7 +191,11 @@ impl Pool {
                 let held = Arc::new(Held::new(Arc::downgrade(&self.shared), bytes));
                 Ok(Claim::Cold(Ticket {
                     pool: self.clone(),
-                    program: action.exec.program,
+                    // Nothing but code is queued; anything else would be found to have none when it is started.
+                    program: action
+                        .exec
+                        .code()
+                        .map_or_else(|| Digest::of(b""), |code| code.program),
                     held,
                     facts,
                     run,

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Busy, Claim, Config, Lease, Pool, Start, StartFailure};
 use crate::model::{
-    Action, ActionLimits, Annotations, Digest, Exec, Fqn, Json, Namespace, Parameters, Timestamp,
-    Version,
+    Action, ActionLimits, Annotations, Code, Digest, Exec, Fqn, Json, Namespace, Parameters,
+    Timestamp, Version,
 };
 use crate::sandbox::fake::{Fake, Script};
 use crate::sandbox::{CodeSource, Input, Outcome};
@@ -29,14 +29,14 @@ fn namespace(name: &str) -> Namespace {
 }
 
 fn action(program: Digest, instances: Option<u64>) -> Arc<Action> {
-    let exec = Exec {
+    let exec = Exec::Code(Code {
         kind: "wasm:1".to_owned(),
         main: None,
         binary: false,
         code: program,
         code_size: 1,
         program,
-    };
+    });
     Arc::new(Action {
         fqn: Fqn::parse("guest/a", &namespace("guest")).expect("legal"),
         version: Version::FIRST,
@@ -49,6 +49,7 @@ fn action(program: Digest, instances: Option<u64>) -> Arc<Action> {
             ..ActionLimits::default()
         },
         annotations: Annotations::default(),
+        reached: None,
     })
 }
 

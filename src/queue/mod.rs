@@ -62,7 +62,7 @@ impl Key {
     pub(crate) fn of(work: &Work) -> Self {
         Self {
             namespace: work.namespace.clone(),
-            action: work.action.fqn.clone(),
+            action: work.action.address().clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Actions, typed and cached in front of [`Entities`].
+//! Entities, typed and cached in front of [`Entities`].
 //!
-//! A warm call asks [`Catalog::cached_action`] and nothing else. The cache is right because this process is the only
+//! A warm call asks [`Catalog::cached`] and nothing else. The cache is right because this process is the only
 //! writer and every write goes through here:
 //!
 //! - *A fill never overwrites a newer write.* Each key belongs to a stripe with a counter. A reader notes the counter
@@ -21,19 +21,18 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
-use super::{
-    Collection, Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result, Revision,
-};
-use crate::model::{Action, Digest, EntityName, Fqn, Namespace};
+use super::entity::{Entity, Kind, key_of};
+use super::{Collection, Entities, EntityFilter, Error, Expect, Page, Result, Revision};
+use crate::model::{Digest, EntityName, Fqn, Namespace};
 
 /// More than there are writers at one time, or readers that miss; a shared stripe costs a wait or a missed fill.
 const STRIPES: usize = 64;
 
 /// What is stored under a name.
 #[derive(Debug, Clone)]
-pub(crate) enum Found {
-    /// An action, and what to expect when writing it.
-    Action(Arc<Action>, Revision),
+pub(crate) enum Found<T> {
+    /// What was looked for, and what to expect when writing it.
+    Is(Arc<T>, Revision),
     /// Another kind of entity.
     Other(Collection),
     Nothing,
@@ -59,7 +58,7 @@ struct Stripe {
 }
 
 struct Cached {
-    action: Arc<Action>,
+    entity: Entity,
     revision: Revision,
     /// Asked for since the hand last passed.
     is_used: AtomicBool,
@@ -74,7 +73,7 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// A catalog that keeps at most `entries_max` actions in memory.
+    /// A catalog that keeps at most `entries_max` entities in memory.
     pub(crate) fn new(entities: Arc<dyn Entities>, entries_max: usize) -> Self {
         Self(Arc::new(Inner {
             entities,
@@ -85,66 +84,68 @@ impl Catalog {
         }))
     }
 
-    /// The action, when it is in memory; never waits.
-    pub(crate) fn cached_action(&self, fqn: &Fqn) -> Option<Arc<Action>> {
-        self.0.cached(fqn).map(|(action, _)| action)
+    /// The entity, when it is in memory and of this kind; never waits.
+    pub(crate) fn cached<T: Kind>(&self, fqn: &Fqn) -> Option<Arc<T>> {
+        self.0.cached(fqn).and_then(|(entity, _)| T::of(entity))
     }
 
     /// What is stored under `fqn`, from memory when it can be.
-    pub(crate) async fn action(&self, fqn: &Fqn) -> Result<Found> {
-        if let Some((action, revision)) = self.0.cached(fqn) {
-            return Ok(Found::Action(action, revision));
+    pub(crate) async fn get<T: Kind>(&self, fqn: &Fqn) -> Result<Found<T>> {
+        let Some((entity, revision)) = self.entity(fqn).await? else {
+            return Ok(Found::Nothing);
+        };
+        let collection = entity.collection();
+        Ok(match T::of(entity) {
+            Some(entity) => Found::Is(entity, revision),
+            None => Found::Other(collection),
+        })
+    }
+
+    /// As [`Catalog::get`], of whatever kind it is.
+    pub(crate) async fn entity(&self, fqn: &Fqn) -> Result<Option<(Entity, Revision)>> {
+        if let Some(found) = self.0.cached(fqn) {
+            return Ok(Some(found));
         }
         let writes_seen = self.0.stripe(fqn).writes.load(Ordering::Acquire);
         let Some((document, revision)) = self.0.entities.get(&key_of(fqn)).await? else {
-            return Ok(Found::Nothing);
+            return Ok(None);
         };
-        if document.collection != Collection::Actions {
-            return Ok(Found::Other(document.collection));
-        }
-        let action = Arc::new(parse(&document)?);
-        self.0.fill(fqn, &action, revision, writes_seen);
-        Ok(Found::Action(action, revision))
+        let entity = Entity::parse(&document)?;
+        self.0.fill(fqn, &entity, revision, writes_seen);
+        Ok(Some((entity, revision)))
     }
 
-    /// Writes the action and, when given, its code; durable when it returns.
+    /// Writes the entity and, when given, its code; durable when it returns.
     ///
     /// # Errors
     /// [`Error::Conflict`] when what is stored is not what was expected; nothing changes then.
-    pub(crate) async fn put_action(
+    pub(crate) async fn put<T: Kind>(
         &self,
-        action: Action,
+        entity: T,
         code: Option<Arc<str>>,
         expect: Expect,
-    ) -> Result<Arc<Action>> {
-        let inner = Arc::clone(&self.0);
+    ) -> Result<Arc<T>> {
+        let (inner, written) = (Arc::clone(&self.0), Arc::new(entity));
+        let entity = T::entity(Arc::clone(&written));
         finish(tokio::spawn(async move {
-            let body = serde_json::to_string(&action)
-                .map_err(|error| Error::Unavailable(format!("an action has no JSON: {error}")))?;
-            let document = Document {
-                key: key_of(&action.fqn),
-                collection: Collection::Actions,
-                updated: action.updated,
-                code: Some(action.exec.code),
-                body: body.into(),
-            };
-            let action = Arc::new(action);
-            let _writing = inner.stripe(&action.fqn).writing.lock().await;
+            let (document, fqn) = (entity.document()?, entity.fqn());
+            let _writing = inner.stripe(fqn).writing.lock().await;
             let result = inner.entities.put(document, code, expect).await;
             inner.written(
-                &action.fqn,
-                result.as_ref().ok().map(|revision| (&action, *revision)),
+                fqn,
+                result.as_ref().ok().map(|revision| (&entity, *revision)),
             );
-            result.map(|_| action)
+            result.map(drop)
         }))
-        .await
+        .await?;
+        Ok(written)
     }
 
-    /// Removes the action, and its code when nobody else needs it.
+    /// Removes the entity, and its code when nobody else needs it.
     ///
     /// # Errors
     /// [`Error::Conflict`] when it is not at `expect`.
-    pub(crate) async fn delete_action(&self, fqn: &Fqn, expect: Revision) -> Result<()> {
+    pub(crate) async fn delete(&self, fqn: &Fqn, expect: Revision) -> Result<()> {
         let (inner, fqn) = (Arc::clone(&self.0), fqn.clone());
         finish(tokio::spawn(async move {
             let _writing = inner.stripe(&fqn).writing.lock().await;
@@ -156,27 +157,28 @@ impl Catalog {
     }
 
     /// Newest first; of all packages and none, or of one.
-    pub(crate) async fn actions(
+    pub(crate) async fn list<T: Kind>(
         &self,
         namespace: &Namespace,
         package: Option<&EntityName>,
         page: Page,
-    ) -> Result<Vec<Arc<Action>>> {
-        let filter = filter(package);
+    ) -> Result<Vec<Arc<T>>> {
+        let filter = filter(T::COLLECTION, package);
         let documents = self.0.entities.list(namespace, &filter, page).await?;
-        documents
-            .iter()
-            .map(|document| Ok(Arc::new(parse(document)?)))
+        let entities = documents.iter().map(Entity::parse);
+        entities
+            .filter_map(|entity| entity.map(T::of).transpose())
             .collect()
     }
 
-    /// How many [`Catalog::actions`] would list.
-    pub(crate) async fn count_actions(
+    /// How many [`Catalog::list`] would list.
+    pub(crate) async fn count<T: Kind>(
         &self,
         namespace: &Namespace,
         package: Option<&EntityName>,
     ) -> Result<usize> {
-        self.0.entities.count(namespace, &filter(package)).await
+        let filter = filter(T::COLLECTION, package);
+        self.0.entities.count(namespace, &filter).await
     }
 
     /// The code string exactly as it was uploaded.
@@ -202,16 +204,16 @@ impl Inner {
         &self.stripes[index]
     }
 
-    fn cached(&self, fqn: &Fqn) -> Option<(Arc<Action>, Revision)> {
+    fn cached(&self, fqn: &Fqn) -> Option<(Entity, Revision)> {
         let cached = self.cached.get(fqn)?;
         if !cached.is_used.load(Ordering::Relaxed) {
             cached.is_used.store(true, Ordering::Relaxed);
         }
-        Some((Arc::clone(&cached.action), cached.revision))
+        Some((cached.entity.clone(), cached.revision))
     }
 
     /// Keeps what was read, unless it was written since.
-    fn fill(&self, fqn: &Fqn, action: &Arc<Action>, revision: Revision, writes_seen: u64) {
+    fn fill(&self, fqn: &Fqn, entity: &Entity, revision: Revision, writes_seen: u64) {
         {
             let entry = self.cached.entry(fqn.clone());
             if self.stripe(fqn).writes.load(Ordering::Acquire) != writes_seen {
@@ -219,23 +221,23 @@ impl Inner {
             }
             match entry {
                 Entry::Occupied(_) => return,
-                Entry::Vacant(vacant) => drop(vacant.insert(Cached::new(action, revision))),
+                Entry::Vacant(vacant) => drop(vacant.insert(Cached::new(entity, revision))),
             }
         }
         self.admit(fqn);
     }
 
     /// Shows a write that may have been committed: sets what is stored now, or drops what is not known for sure.
-    fn written(&self, fqn: &Fqn, stored: Option<(&Arc<Action>, Revision)>) {
+    fn written(&self, fqn: &Fqn, stored: Option<(&Entity, Revision)>) {
         let entry = self.cached.entry(fqn.clone());
         self.stripe(fqn).writes.fetch_add(1, Ordering::AcqRel);
         let is_new = match (entry, stored) {
-            (Entry::Occupied(mut occupied), Some((action, revision))) => {
-                occupied.insert(Cached::new(action, revision));
+            (Entry::Occupied(mut occupied), Some((entity, revision))) => {
+                occupied.insert(Cached::new(entity, revision));
                 false
             }
-            (Entry::Vacant(vacant), Some((action, revision))) => {
-                drop(vacant.insert(Cached::new(action, revision)));
+            (Entry::Vacant(vacant), Some((entity, revision))) => {
+                drop(vacant.insert(Cached::new(entity, revision)));
                 true
             }
             (Entry::Occupied(occupied), None) => {
@@ -274,9 +276,9 @@ impl Inner {
 }
 
 impl Cached {
-    fn new(action: &Arc<Action>, revision: Revision) -> Self {
+    fn new(entity: &Entity, revision: Revision) -> Self {
         Self {
-            action: Arc::clone(action),
+            entity: entity.clone(),
             revision,
             is_used: AtomicBool::new(false),
         }
@@ -291,24 +293,11 @@ async fn finish<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
     }
 }
 
-fn key_of(fqn: &Fqn) -> EntityKey {
-    EntityKey {
-        namespace: fqn.namespace.clone(),
-        package: fqn.package.clone(),
-        name: fqn.name.clone(),
-    }
-}
-
-fn filter(package: Option<&EntityName>) -> EntityFilter {
+fn filter(collection: Collection, package: Option<&EntityName>) -> EntityFilter {
     EntityFilter {
-        collection: Collection::Actions,
+        collection,
         package: package.cloned(),
     }
-}
-
-fn parse(document: &Document) -> Result<Action> {
-    serde_json::from_str(&document.body)
-        .map_err(|error| Error::Corrupt(format!("action {}: {error}", document.key.name)))
 }
 
 #[cfg(test)]

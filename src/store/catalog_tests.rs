@@ -4,8 +4,11 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::model::{ActionLimits, Annotations, Exec, Parameters, Timestamp, Version};
+use crate::model::{
+    Action, ActionLimits, Annotations, Code, Exec, Package, Parameters, Timestamp, Version,
+};
 use crate::store::suite::{name, namespace};
+use crate::store::{Document, EntityKey};
 
 /// One key space in memory whose reads can be held up after they looked.
 struct Slow {
@@ -92,31 +95,32 @@ fn action(text: &str, patch: u32) -> Action {
         version: Version(0, 0, patch),
         publish: false,
         updated: Timestamp(u64::from(patch)),
-        exec: Exec {
+        exec: Exec::Code(Code {
             kind: "wasm:1".to_owned(),
             main: None,
             binary: true,
             code: Digest::of(b"code"),
             code_size: 4,
             program: Digest::of(b"program"),
-        },
+        }),
         parameters: Parameters::default(),
         limits: ActionLimits::default(),
         annotations: Annotations::default(),
+        reached: None,
     }
 }
 
 /// Version and revision of what the catalog says is stored.
 async fn seen(catalog: &Catalog, text: &str) -> Option<(u32, Revision)> {
-    match catalog.action(&fqn(text)).await.unwrap() {
-        Found::Action(action, revision) => Some((action.version.2, revision)),
+    match catalog.get::<Action>(&fqn(text)).await.unwrap() {
+        Found::Is(action, revision) => Some((action.version.2, revision)),
         Found::Other(_) | Found::Nothing => None,
     }
 }
 
 async fn put(catalog: &Catalog, text: &str, patch: u32, expect: Expect) -> Result<Arc<Action>> {
     let code = Some(Arc::from("code"));
-    catalog.put_action(action(text, patch), code, expect).await
+    catalog.put(action(text, patch), code, expect).await
 }
 
 /// Starts a read that has looked into the store and waits at the gate.
@@ -135,9 +139,9 @@ async fn start_read(catalog: &Arc<Catalog>, slow: &Slow) -> tokio::task::JoinHan
 async fn what_was_read_or_written_is_in_memory() {
     let slow = Slow::new(1);
     let catalog = Catalog::new(Arc::clone(&slow) as _, 10);
-    assert!(catalog.cached_action(&fqn("a")).is_none());
+    assert!(catalog.cached::<Action>(&fqn("a")).is_none());
     put(&catalog, "a", 1, Expect::Absent).await.unwrap();
-    assert_eq!(catalog.cached_action(&fqn("a")).unwrap().version.2, 1);
+    assert_eq!(catalog.cached::<Action>(&fqn("a")).unwrap().version.2, 1);
 
     let other = Catalog::new(Arc::clone(&slow) as _, 10);
     assert_eq!(seen(&other, "a").await, Some((1, Revision(1))));
@@ -184,12 +188,12 @@ async fn a_read_that_was_overtaken_by_a_delete_does_not_bring_it_back() {
             slow.stored.lock().clear();
             catalog.forget_namespace(&namespace("guest"));
         } else {
-            let deleted = catalog.delete_action(&fqn("a"), Revision(1)).await;
+            let deleted = catalog.delete(&fqn("a"), Revision(1)).await;
             deleted.unwrap();
         }
         slow.gate.add_permits(2);
         reading.await.unwrap();
-        assert!(catalog.cached_action(&fqn("a")).is_none());
+        assert!(catalog.cached::<Action>(&fqn("a")).is_none());
         assert_eq!(seen(&catalog, "a").await, None);
     }
 }
@@ -203,7 +207,7 @@ async fn a_write_goes_on_when_its_caller_does_not() {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(writing.as_mut().poll(&mut context).is_pending());
     }
-    while catalog.cached_action(&fqn("a")).is_none() {
+    while catalog.cached::<Action>(&fqn("a")).is_none() {
         tokio::task::yield_now().await;
     }
     assert_eq!(slow.stored.lock().len(), 1);
@@ -225,13 +229,13 @@ async fn the_cache_keeps_its_bound_and_what_is_asked_for() {
     let catalog = Catalog::new(Arc::clone(&slow) as _, 8);
     put(&catalog, "hot", 1, Expect::Absent).await.unwrap();
     for number in 0..100 {
-        assert!(catalog.cached_action(&fqn("hot")).is_some());
+        assert!(catalog.cached::<Action>(&fqn("hot")).is_some());
         put(&catalog, &format!("a{number}"), 1, Expect::Absent)
             .await
             .unwrap();
         assert!(catalog.0.cached.len() <= 8);
     }
-    assert!(catalog.cached_action(&fqn("hot")).is_some());
+    assert!(catalog.cached::<Action>(&fqn("hot")).is_some());
     assert_eq!(catalog.0.cached.len(), 8);
 }
 
@@ -239,16 +243,22 @@ async fn the_cache_keeps_its_bound_and_what_is_asked_for() {
 async fn other_entities_are_told_from_none() {
     let slow = Slow::new(8);
     let catalog = Catalog::new(Arc::clone(&slow) as _, 8);
-    let package = Document {
-        key: key_of(&fqn("p")),
-        collection: Collection::Packages,
+    let package = Package {
+        fqn: fqn("p"),
+        version: Version::FIRST,
+        publish: false,
         updated: Timestamp(1),
-        code: None,
-        body: "{}".into(),
+        parameters: Parameters::default(),
+        annotations: Annotations::default(),
+        binding: None,
     };
-    slow.put(package, None, Expect::Absent).await.unwrap();
-    let found = catalog.action(&fqn("p")).await.unwrap();
-    assert!(matches!(found, Found::Other(Collection::Packages)));
-    let missing = catalog.action(&fqn("q")).await.unwrap();
+    catalog.put(package, None, Expect::Absent).await.unwrap();
+    for catalog in [&catalog, &Catalog::new(Arc::clone(&slow) as _, 8)] {
+        let found = catalog.get::<Action>(&fqn("p")).await.unwrap();
+        assert!(matches!(found, Found::Other(Collection::Packages)));
+        let found = catalog.get::<Package>(&fqn("p")).await.unwrap();
+        assert!(matches!(found, Found::Is(..)));
+    }
+    let missing = catalog.get::<Action>(&fqn("q")).await.unwrap();
     assert!(matches!(missing, Found::Nothing));
 }

@@ -1,6 +1,6 @@
 //! A store in memory, for tests of what stands before it. Fails on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,17 +10,20 @@ use parking_lot::Mutex;
 
 use super::{
     Accepted, ActivationFilter, Activations, Document, Entities, EntityFilter, EntityKey, Error,
-    Expect, Page, Pending, Result, Revision, Store, Tenants,
+    Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store, Tenants,
 };
 use crate::model::{
     Activation, ActivationId, Digest, EntityName, Namespace, NamespaceLimits, Tenant, Timestamp,
 };
 
-/// All four seams at once.
+/// All five seams at once. Of the locks on entities, items and code, the first is taken first.
 #[derive(Default)]
 pub(crate) struct Fake {
     entities: Mutex<Vec<(Document, Revision)>>,
+    items: Mutex<Vec<(Namespace, Shelf, Item, Revision)>>,
     codes: Mutex<BTreeMap<Digest, Arc<str>>>,
+    /// Namespaces deleted and not made again.
+    buried: Mutex<BTreeSet<Namespace>>,
     tenants: Mutex<BTreeMap<Namespace, Tenant>>,
     records: Mutex<BTreeMap<ActivationId, Arc<Activation>>>,
     revision: AtomicU64,
@@ -38,6 +41,7 @@ impl Fake {
         let fake = Arc::new(Self::default());
         let store = Store {
             entities: Arc::clone(&fake) as Arc<dyn Entities>,
+            items: Arc::clone(&fake) as Arc<dyn Items>,
             tenants: Arc::clone(&fake) as Arc<dyn Tenants>,
             activations: Arc::clone(&fake) as Arc<dyn Activations>,
             accepted: Arc::clone(&fake) as Arc<dyn Accepted>,
@@ -47,6 +51,39 @@ impl Fake {
 
     fn check(&self) -> Result<()> {
         self.failure.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn next_revision(&self) -> Revision {
+        Revision(self.revision.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// Forgets code that nobody refers to any more.
+    fn collect_code(&self) {
+        let (entities, items) = (self.entities.lock(), self.items.lock());
+        let needed: BTreeSet<Digest> = entities
+            .iter()
+            .filter_map(|(document, _)| document.code)
+            .chain(items.iter().filter_map(|(_, _, item, _)| item.code))
+            .collect();
+        self.codes
+            .lock()
+            .retain(|digest, _| needed.contains(digest));
+    }
+
+    /// Removes the items that `is_meant`; how many of them had not expired at `now`.
+    fn remove_items(
+        &self,
+        now: Timestamp,
+        is_meant: impl Fn(&Namespace, Shelf, &Item) -> bool,
+    ) -> usize {
+        let mut visible = 0;
+        self.items.lock().retain(|(namespace, shelf, item, _)| {
+            let goes = is_meant(namespace, *shelf, item);
+            visible += usize::from(goes && is_visible(item, now));
+            !goes
+        });
+        self.collect_code();
+        visible
     }
 
     fn position(entities: &[(Document, Revision)], key: &EntityKey) -> Option<usize> {
@@ -83,8 +120,10 @@ impl Entities for Fake {
         if let (Some(digest), Some(code)) = (document.code, code) {
             self.codes.lock().insert(digest, code);
         }
-        let revision = Revision(self.revision.fetch_add(1, Ordering::SeqCst) + 1);
+        let revision = self.next_revision();
         entities.push((document, revision));
+        drop(entities);
+        self.collect_code();
         Ok(revision)
     }
 
@@ -94,6 +133,8 @@ impl Entities for Fake {
         match Self::position(&entities, key) {
             Some(at) if entities[at].1 == expect => {
                 entities.remove(at);
+                drop(entities);
+                self.collect_code();
                 Ok(())
             }
             _ => Err(Error::Conflict),
@@ -132,6 +173,120 @@ impl Entities for Fake {
     }
 }
 
+fn is_visible(item: &Item, now: Timestamp) -> bool {
+    item.expires.is_none_or(|expires| expires > now)
+}
+
+#[async_trait]
+impl Items for Fake {
+    async fn get(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        name: &str,
+    ) -> Result<Option<(Item, Revision)>> {
+        self.check()?;
+        let (items, now) = (self.items.lock(), Timestamp::now());
+        let found = items
+            .iter()
+            .find(|(n, s, item, _)| n == namespace && *s == shelf && item.name == name)
+            .filter(|(_, _, item, _)| is_visible(item, now));
+        Ok(found.map(|(_, _, item, revision)| (item.clone(), *revision)))
+    }
+
+    async fn put(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Option<Expect>,
+    ) -> Result<Revision> {
+        self.check()?;
+        let (mut items, now) = (self.items.lock(), Timestamp::now());
+        let place = items.iter().position(|(n, s, stored, _)| {
+            n == namespace && *s == shelf && stored.name == item.name
+        });
+        let visible = place.filter(|at| is_visible(&items[*at].2, now));
+        let is_expected = match expect {
+            None => true,
+            Some(Expect::Absent) => visible.is_none(),
+            Some(Expect::Revision(seen)) => visible.is_some_and(|at| items[at].3 == seen),
+        };
+        let has_code = item
+            .code
+            .is_none_or(|digest| self.codes.lock().contains_key(&digest));
+        if !is_expected || !has_code || self.buried.lock().contains(namespace) {
+            return Err(Error::Conflict);
+        }
+        let revision = self.next_revision();
+        if let Some(at) = place {
+            items.remove(at);
+        }
+        items.push((namespace.clone(), shelf, item, revision));
+        drop(items);
+        self.collect_code();
+        Ok(revision)
+    }
+
+    async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool> {
+        self.check()?;
+        let removed = self.remove_items(Timestamp::now(), |n, s, item| {
+            n == namespace && s == shelf && item.name == name
+        });
+        Ok(removed > 0)
+    }
+
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        prefix: &str,
+        page: Page,
+    ) -> Result<Vec<Item>> {
+        self.check()?;
+        let all = Items::everywhere(self, shelf).await?.into_iter();
+        let mut found: Vec<Item> = all
+            .filter(|(n, item)| n == namespace && item.name.starts_with(prefix))
+            .map(|(_, item)| item)
+            .collect();
+        found.sort_by(|a, b| b.name.cmp(&a.name));
+        Ok(found.into_iter().skip(page.skip).take(page.limit).collect())
+    }
+
+    async fn count(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize> {
+        let all = Page {
+            skip: 0,
+            limit: usize::MAX,
+        };
+        Ok(Items::list(self, namespace, shelf, prefix, all)
+            .await?
+            .len())
+    }
+
+    async fn purge(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize> {
+        self.check()?;
+        Ok(self.remove_items(Timestamp::now(), |n, s, item| {
+            n == namespace && s == shelf && item.name.starts_with(prefix)
+        }))
+    }
+
+    async fn everywhere(&self, shelf: Shelf) -> Result<Vec<(Namespace, Item)>> {
+        self.check()?;
+        let (items, now) = (self.items.lock(), Timestamp::now());
+        Ok(items
+            .iter()
+            .filter(|(_, s, item, _)| *s == shelf && is_visible(item, now))
+            .map(|(namespace, _, item, _)| (namespace.clone(), item.clone()))
+            .collect())
+    }
+
+    async fn expire_items(&self, now: Timestamp) -> Result<usize> {
+        self.check()?;
+        // What is removed had expired at `now`; as of the beginning of time, all of it is counted.
+        Ok(self.remove_items(Timestamp(0), |_, _, item| !is_visible(item, now)))
+    }
+}
+
 fn matches(document: &Document, namespace: &Namespace, filter: &EntityFilter) -> bool {
     document.key.namespace == *namespace
         && document.collection == filter.collection
@@ -163,6 +318,7 @@ impl Tenants for Fake {
         if must_be_new && tenants.contains_key(&tenant.namespace) {
             return Err(Error::Conflict);
         }
+        self.buried.lock().remove(&tenant.namespace);
         tenants.insert(tenant.namespace.clone(), tenant);
         Ok(())
     }
@@ -177,9 +333,11 @@ impl Tenants for Fake {
 
     async fn delete(&self, namespace: &Namespace) -> Result<bool> {
         self.check()?;
+        self.buried.lock().insert(namespace.clone());
         self.entities
             .lock()
             .retain(|(document, _)| document.key.namespace != *namespace);
+        self.remove_items(Timestamp(0), |n, _, _| n == namespace);
         self.records
             .lock()
             .retain(|_, record| record.namespace != *namespace);
@@ -281,4 +439,9 @@ impl Accepted for Fake {
     async fn pending(&self) -> Result<Vec<Pending>> {
         self.check().map(|()| Vec::new())
     }
+}
+
+#[tokio::test]
+async fn the_fake_keeps_items_as_every_backend_does() {
+    super::items_suite::all(async || Fake::store().0).await;
 }

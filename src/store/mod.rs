@@ -1,6 +1,6 @@
-//! What must survive: entities, tenants, activation records, and the log of accepted work.
+//! What must survive: entities, items, tenants, activation records, and the log of accepted work.
 //!
-//! Four seams, one database behind them (`embedded`). Each is a trait so that another backend can stand in for one
+//! Five seams, one database behind them (`embedded`). Each is a trait so that another backend can stand in for one
 //! machine's files; `suite` is the conformance suite every implementation must pass.
 //!
 //! Invariants:
@@ -13,8 +13,11 @@
 
 pub(crate) mod catalog;
 pub(crate) mod embedded;
+pub(crate) mod entity;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod items_suite;
 #[cfg(test)]
 mod suite;
 
@@ -77,7 +80,7 @@ pub(crate) struct Document {
     pub(crate) collection: Collection,
     /// What lists are sorted by, newest first.
     pub(crate) updated: Timestamp,
-    /// Digest of the code it needs, which the store keeps as long as any entity needs it.
+    /// Digest of the code it needs, which the store keeps as long as any entity or item needs it.
     pub(crate) code: Option<Digest>,
     /// JSON of the model's type.
     pub(crate) body: Arc<str>,
@@ -139,6 +142,88 @@ pub(crate) trait Entities: Send + Sync + 'static {
 
     /// The code string exactly as it was uploaded.
     async fn code(&self, digest: &Digest) -> Result<Option<Arc<str>>>;
+}
+
+/// The kinds of small documents that the platform itself keeps for a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shelf {
+    /// API documents, by base path.
+    Apis,
+    /// When triggers are fired by the clock, by trigger.
+    Schedules,
+    /// Work that was given up, by activation id.
+    DeadLetters,
+    /// Former versions of actions, by action and revision.
+    Revisions,
+    /// What was answered to a call with an `Idempotency-Key`, by key.
+    Idempotency,
+}
+
+/// A small document of the platform's own. Unlike an entity it has no name that a tenant could claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Any text, unique within namespace and shelf.
+    pub(crate) name: String,
+    /// JSON, not looked into.
+    pub(crate) body: Arc<str>,
+    /// Digest of code that must be kept as long as the item is.
+    pub(crate) code: Option<Digest>,
+    /// When it may be forgotten; `None` keeps it.
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// Items. All writes are durable when they return; a namespace's items go with it.
+#[async_trait]
+pub(crate) trait Items: Send + Sync + 'static {
+    /// The item, unless it has expired.
+    async fn get(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        name: &str,
+    ) -> Result<Option<(Item, Revision)>>;
+
+    /// Writes the item; with `None` whatever is stored.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when what is stored (an expired item is not) is not what was expected, when the code it
+    /// refers to is not stored, and when its namespace was deleted and not made again; nothing changes then.
+    async fn put(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Option<Expect>,
+    ) -> Result<Revision>;
+
+    /// Removes it; whether it existed.
+    async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool>;
+
+    /// Those whose name starts with `prefix`, the largest name (by bytes) first.
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        prefix: &str,
+        page: Page,
+    ) -> Result<Vec<Item>>;
+
+    /// How many [`Items::list`] would list.
+    async fn count(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize>;
+
+    /// Removes those whose name starts with `prefix`; how many there were.
+    ///
+    /// Where they are many, in several steps: a crash in between leaves some.
+    async fn purge(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize>;
+
+    /// The items of a shelf in all namespaces, in no particular order; read once at start.
+    async fn everywhere(&self, shelf: Shelf) -> Result<Vec<(Namespace, Item)>>;
+
+    /// Removes what had expired at `now`, whose room and code are held until then; how many there were.
+    ///
+    /// Nobody sees what has expired in any case, so this alone need not survive a power cut.
+    async fn expire_items(&self, now: Timestamp) -> Result<usize>;
 }
 
 /// Namespaces, their keys and limits. All writes are durable when they return.
@@ -230,10 +315,11 @@ pub(crate) trait Accepted: Send + Sync + 'static {
     async fn pending(&self) -> Result<Vec<Pending>>;
 }
 
-/// The four seams of one backend.
+/// The five seams of one backend.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) entities: Arc<dyn Entities>,
+    pub(crate) items: Arc<dyn Items>,
     pub(crate) tenants: Arc<dyn Tenants>,
     pub(crate) activations: Arc<dyn Activations>,
     pub(crate) accepted: Arc<dyn Accepted>,

@@ -24,6 +24,7 @@ pub(crate) async fn all(new: impl AsyncFn() -> Store) {
     a_revision_is_never_used_again(new().await).await;
     code_lives_as_long_as_an_entity_needs_it(new().await).await;
     entities_are_listed_newest_first_and_paged(new().await).await;
+    super::items_suite::all(&new).await;
     tenants_are_found_by_name_and_by_uuid(new().await).await;
     a_deleted_tenant_leaves_nothing(new().await).await;
     a_record_is_found_before_and_after_it_is_on_disk(new().await).await;
@@ -49,7 +50,7 @@ fn json(text: &str) -> Json {
     Json::parse(text.as_bytes()).unwrap()
 }
 
-const ALL: Page = Page {
+pub(super) const ALL: Page = Page {
     skip: 0,
     limit: 100_000,
 };
@@ -87,7 +88,7 @@ pub(crate) fn record(action: &str, start: u64, number: u128) -> Activation {
     }
 }
 
-fn tenant(text: &str, uuid: u128) -> Tenant {
+pub(super) fn tenant(text: &str, uuid: u128) -> Tenant {
     Tenant {
         namespace: namespace(text),
         uuid: uuid::Uuid::from_u128(uuid),
@@ -98,7 +99,7 @@ fn tenant(text: &str, uuid: u128) -> Tenant {
     }
 }
 
-fn document(text: &str, updated: u64, body: &str, code: Option<&str>) -> Document {
+pub(super) fn document(text: &str, updated: u64, body: &str, code: Option<&str>) -> Document {
     Document {
         key: key(text),
         collection: Collection::Actions,
@@ -109,7 +110,7 @@ fn document(text: &str, updated: u64, body: &str, code: Option<&str>) -> Documen
 }
 
 /// `name` or `package/name`, in `guest`.
-fn key(text: &str) -> EntityKey {
+pub(super) fn key(text: &str) -> EntityKey {
     let (package, own) = match text.split_once('/') {
         Some((package, own)) => (Some(name(package)), own),
         None => (None, text),
@@ -128,7 +129,7 @@ fn actions(package: Option<&str>) -> EntityFilter {
     }
 }
 
-fn is_conflict<T>(result: &super::Result<T>) -> bool {
+pub(super) fn is_conflict<T>(result: &super::Result<T>) -> bool {
     matches!(result, Err(Error::Conflict))
 }
 

@@ -29,13 +29,13 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Where the worker finds code whose artefact is gone.
 struct Code<'a> {
     entities: &'a dyn Entities,
-    digest: &'a Digest,
+    digest: Option<&'a Digest>,
 }
 
 #[async_trait]
 impl CodeSource for Code<'_> {
     async fn code(&self) -> Option<Arc<str>> {
-        self.entities.code(self.digest).await.ok().flatten()
+        self.entities.code(self.digest?).await.ok().flatten()
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
             worker.released(
                 &Key {
                     namespace,
-                    action: action.fqn.clone(),
+                    action: action.address().clone(),
                 },
                 capped,
             );
@@ -166,7 +166,7 @@ async fn start_and_run(
         Claim::Cold(ticket) => {
             let code = Code {
                 entities: &*worker.store.entities,
-                digest: &work.action.exec.code,
+                digest: work.action.exec.code().map(|code| &code.code),
             };
             let start = Start {
                 code: &code,

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{Config, Worker, WorkerHands};
-use crate::invoke::{Answer, Call, Caller, Error, Invoke, Invoker, Waits};
+use crate::invoke::{Answer, Call, Caller, Error, Invoke, Invoker, Parts, Waits, new_id};
 use crate::model::{
-    Action, ActionLimits, Activation, ActivationId, Annotations, Digest, EntityName, Exec, Fqn,
-    Json, Namespace, Parameters, Status, Timestamp, Version,
+    Action, ActionLimits, Activation, ActivationId, Annotations, Code, Digest, EntityName, Exec,
+    Fqn, Json, Namespace, Parameters, Status, Timestamp, Version,
 };
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
@@ -30,14 +30,14 @@ pub(crate) fn store() -> (Store, Ground) {
 pub(crate) fn action(name: &str) -> Action {
     let namespace = Namespace::parse("guest").expect("legal");
     let program = Fake::digest(name);
-    let exec = Exec {
+    let exec = Exec::Code(Code {
         kind: "wasm:1".to_owned(),
         main: None,
         binary: false,
         code: Digest::of(b"code"),
         code_size: 4,
         program,
-    };
+    });
     Action {
         fqn: Fqn {
             namespace,
@@ -51,6 +51,7 @@ pub(crate) fn action(name: &str) -> Action {
         parameters: Parameters::default(),
         limits: ActionLimits::default(),
         annotations: Annotations::default(),
+        reached: None,
     }
 }
 
@@ -120,7 +121,7 @@ fn rig(runs_per_core: usize) -> Rig {
     let waits = Arc::new(Waits::default());
     let weak = Arc::downgrade(&hands);
     queue.attach(weak as _, Arc::downgrade(&waits) as _);
-    let invoker = Invoker::new(Arc::clone(&queue) as _, store.clone(), waits);
+    let invoker = Invoker::new(Parts::over(store.clone(), Arc::clone(&queue) as _, waits));
     Rig {
         fake,
         invoker,
@@ -140,10 +141,11 @@ impl Rig {
             subject: namespace.clone(),
             namespace,
             api_key: None,
-            result_bytes_max: 1 << 20,
+            limits: Arc::default(),
             record: true,
         };
         let call = Call {
+            id: new_id(),
             action: Arc::new(action),
             payload: Json::parse(br#"{"a":1}"#).expect("valid"),
             wait,

@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sandbox", &["model", "telemetry"]),
     ("pool", &["model", "sandbox", "scheduler", "telemetry"]),
     ("auth", &["model", "store", "telemetry"]),
-    ("invoke", &["model", "queue", "store", "telemetry"]),
+    // Rules, steps and web actions are entitled and throttled where they are run.
+    ("invoke", &["auth", "model", "queue", "store", "telemetry"]),
     (
         "worker",
         &[

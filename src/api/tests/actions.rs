@@ -119,7 +119,7 @@ async fn wrong_bodies_are_400_413_or_415() {
         (
             json!({"exec": {"kind": "nodejs", "code": ""}}),
             malformed(
-                "The specified runtime 'nodejs' is not supported by this platform. Valid values are: 'wasm:1'",
+                "The specified runtime 'nodejs' is not supported by this platform. Valid values are: 'wasm:1', 'sequence'",
             ),
         ),
         (
@@ -392,6 +392,10 @@ async fn what_is_in_a_package_needs_the_package() {
 /// Puts an entity of another kind there.
 async fn plant(site: &Site, name: &str, collection: Collection) {
     use crate::store::Entities as _;
+    let body = json!({
+        "namespace": "guest", "package": null, "name": name, "version": "0.0.1", "publish": false, "updated": 1,
+        "parameters": [], "annotations": [],
+    });
     let document = Document {
         key: EntityKey {
             namespace: Namespace::parse("guest").expect("legal"),
@@ -401,7 +405,7 @@ async fn plant(site: &Site, name: &str, collection: Collection) {
         collection,
         updated: Timestamp::now(),
         code: None,
-        body: "{}".into(),
+        body: body.to_string().into(),
     };
     site.store
         .put(document, None, Expect::Absent)

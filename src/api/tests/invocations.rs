@@ -373,7 +373,7 @@ async fn the_invoker_learns_who_calls_and_under_which_id() {
         let (caller, call) = site.invoker.asked.lock().pop().expect("invoked");
         assert_eq!(caller.record, recorded, "{extra:?}");
         assert_eq!(caller.namespace.as_str(), "guest");
-        assert_eq!(caller.result_bytes_max, 77);
+        assert_eq!(caller.limits.result_size_max, 77);
         assert_eq!(&*call.transaction, "mine");
         assert_eq!(call.action.name().as_str(), "a");
     }

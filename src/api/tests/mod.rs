@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{Build, Config, Edge, State};
 use crate::auth::setup::{WELL_KNOWN_GUEST, WELL_KNOWN_SYSTEM};
 use crate::auth::{Config as AuthConfig, Keys, Throttle, ensure_defaults};
+use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Answer, Call, Caller, Invoke, Upload, UploadError};
 use crate::model::limits::EffectiveLimits;
 use crate::model::{
@@ -145,8 +146,10 @@ impl Site {
         let invoker = Arc::new(Scripted::default());
         let ready = Arc::new(Mutex::new(Ok(())));
         let is_ready = Arc::clone(&ready);
+        let catalog = Arc::new(Catalog::new(Arc::clone(&store.entities), 1000));
         let state = State {
-            catalog: Arc::new(Catalog::new(Arc::clone(&store.entities), 1000)),
+            resolver: Arc::new(Resolver::new(Arc::clone(&catalog))),
+            catalog,
             store,
             keys: Arc::new(keys),
             throttle: Arc::new(Throttle::default()),

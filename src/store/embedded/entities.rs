@@ -1,4 +1,4 @@
-//! Entities and their code.
+//! Entities.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::store::{
 };
 
 use super::error::corrupt;
-use super::{Embedded, from_int, to_int};
+use super::{Embedded, codes, from_int, to_int};
 
 #[async_trait]
 impl Entities for Embedded {
@@ -60,12 +60,7 @@ impl Entities for Embedded {
     async fn code(&self, digest: &Digest) -> Result<Option<Arc<str>>> {
         let digest = *digest;
         self.readers
-            .read(move |connection| {
-                Ok(connection
-                    .prepare_cached("SELECT body FROM codes WHERE digest = ?")?
-                    .query_row([digest.0], |row| row.get(0))
-                    .optional()?)
-            })
+            .read(move |connection| codes::get(connection, digest))
             .await
     }
 }
@@ -160,12 +155,8 @@ fn put(
     if !is_expected {
         return Err(Error::Conflict);
     }
-    keep_code(connection, document.code, code)?;
-    let revision: i64 = connection
-        .prepare_cached(
-            "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value",
-        )?
-        .query_row([], |row| row.get(0))?;
+    codes::keep(connection, document.code, code)?;
+    let revision = next_revision(connection)?;
     connection
         .prepare_cached(
             "INSERT INTO entities
@@ -180,46 +171,26 @@ fn put(
             document.key.name.as_str(),
             collection_number(document.collection),
             to_int(document.updated.0),
-            revision,
+            to_int(revision.0),
             document.code.map(|digest| digest.0),
             &*document.body,
         ])?;
     if let Some((_, Some(code))) = before
         && document.code.map(|digest| digest.0) != Some(code)
     {
-        drop_code(connection, &code)?;
+        codes::collect(connection, &code)?;
     }
-    Ok(Revision(from_int(revision)))
+    Ok(revision)
 }
 
-/// Sees to it that the code an entity is about to need is there. Code that was not given must be stored already; it
-/// was there when the writer looked, so if it has gone since, the writer has to look again.
-fn keep_code(connection: &Connection, digest: Option<Digest>, code: Option<&str>) -> Result<()> {
-    let Some(digest) = digest else { return Ok(()) };
-    let is_stored = connection
-        .prepare_cached("SELECT 1 FROM codes WHERE digest = ?")?
-        .exists([digest.0])?;
-    match code {
-        _ if is_stored => Ok(()),
-        None => Err(Error::Conflict),
-        Some(code) => {
-            connection
-                .prepare_cached("INSERT INTO codes (digest, body) VALUES (?, ?)")?
-                .execute(params![digest.0, code])?;
-            Ok(())
-        }
-    }
-}
-
-/// Removes code that no entity needs.
-fn drop_code(connection: &Connection, digest: &[u8; 32]) -> Result<()> {
-    connection
+/// A revision that nothing has had before.
+pub(super) fn next_revision(connection: &Connection) -> Result<Revision> {
+    let value: i64 = connection
         .prepare_cached(
-            "DELETE FROM codes WHERE digest = ?1
-             AND NOT EXISTS (SELECT 1 FROM entities WHERE code = ?1)",
+            "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value",
         )?
-        .execute([digest])?;
-    Ok(())
+        .query_row([], |row| row.get(0))?;
+    Ok(Revision(from_int(value)))
 }
 
 fn delete(connection: &Connection, key: &EntityKey, expect: Revision) -> Result<()> {
@@ -235,7 +206,7 @@ fn delete(connection: &Connection, key: &EntityKey, expect: Revision) -> Result<
                     key.name.as_str()
                 ])?;
             match code {
-                Some(code) => drop_code(connection, &code),
+                Some(code) => codes::collect(connection, &code),
                 None => Ok(()),
             }
         }
@@ -256,7 +227,7 @@ pub(super) fn delete_all(connection: &Connection, namespace: &Namespace) -> Resu
         .execute([namespace.as_str()])?;
     codes
         .iter()
-        .try_for_each(|code| drop_code(connection, code))
+        .try_for_each(|code| codes::collect(connection, code))
 }
 
 fn list(

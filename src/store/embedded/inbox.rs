@@ -258,6 +258,10 @@ impl Inbox {
             .retain(|_, accepted| accepted.namespace != *namespace);
     }
 
+    pub(super) fn is_buried(&self, namespace: &Namespace) -> bool {
+        self.state.lock().buried.contains(namespace)
+    }
+
     pub(super) fn unbury(&self, namespace: &Namespace) {
         self.state.lock().buried.remove(namespace);
     }

@@ -52,9 +52,11 @@ mod accepted;
 mod activations;
 mod batch;
 mod chunk;
+mod codes;
 mod entities;
 mod error;
 mod inbox;
+mod items;
 mod lock;
 mod reader;
 mod retention;
@@ -153,7 +155,7 @@ pub(crate) enum OpenError {
     Content { file: PathBuf, source: Error },
 }
 
-/// The backend behind the four seams.
+/// The backend behind the five seams.
 #[derive(Debug)]
 struct Embedded {
     inbox: Arc<Inbox>,
@@ -216,6 +218,7 @@ pub(crate) fn open(
 fn seams(backend: &Arc<Embedded>) -> Store {
     Store {
         entities: Arc::clone(backend) as _,
+        items: Arc::clone(backend) as _,
         tenants: Arc::clone(backend) as _,
         activations: Arc::clone(backend) as _,
         accepted: Arc::clone(backend) as _,

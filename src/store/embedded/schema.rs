@@ -15,7 +15,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x5769_7370;
 
 /// Step `n` leads from version `n` to version `n + 1`. Steps are only ever appended.
-const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// - An entity outside packages has `''` for its package, which no package can be called.
 /// - `entities.revision` comes from a counter that all entities share, so that a key made anew never sees an old one.
@@ -82,6 +82,23 @@ CREATE TABLE begun (
     seq INTEGER PRIMARY KEY,
     count INTEGER NOT NULL
 );
+";
+
+/// - `items.name` is compared by its bytes, as text is unless another order is asked for.
+/// - `expires` is NULL for what is kept; `body` stands last, so that the rest is read without the pages of a long one.
+const V2: &str = "
+CREATE TABLE items (
+    namespace TEXT NOT NULL,
+    shelf INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    code BLOB,
+    expires INTEGER,
+    body TEXT NOT NULL,
+    PRIMARY KEY (namespace, shelf, name)
+);
+CREATE INDEX items_by_code ON items (code) WHERE code IS NOT NULL;
+CREATE INDEX items_by_expiry ON items (expires) WHERE expires IS NOT NULL;
 ";
 
 /// Where the database of a data folder is.

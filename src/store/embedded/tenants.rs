@@ -8,7 +8,7 @@ use crate::model::{Namespace, NamespaceLimits, Tenant};
 use crate::store::{Error, Result, Tenants};
 
 use super::error::corrupt;
-use super::{Embedded, activations, entities};
+use super::{Embedded, activations, entities, items};
 
 #[async_trait]
 impl Tenants for Embedded {
@@ -74,7 +74,7 @@ impl Tenants for Embedded {
     async fn delete(&self, namespace: &Namespace) -> Result<bool> {
         let name = namespace.clone();
         self.inbox.bury(namespace);
-        let deleted = match self.delete_records(namespace).await {
+        let deleted = match self.delete_most(namespace).await {
             Ok(()) => {
                 self.write(move |connection| delete(connection, &name))
                     .await
@@ -90,12 +90,15 @@ impl Tenants for Embedded {
 }
 
 impl Embedded {
-    /// Removes records a few chunks at a time: in one go, a large namespace would hold up everybody's writes.
-    async fn delete_records(&self, namespace: &Namespace) -> Result<()> {
+    /// Removes records and items a few at a time: in one go, a large namespace would hold up everybody's writes.
+    async fn delete_most(&self, namespace: &Namespace) -> Result<()> {
         loop {
             let name = namespace.clone();
             let count = self
-                .write_unforced(move |connection| activations::delete_some(connection, &name))
+                .write_unforced(move |connection| {
+                    Ok(activations::delete_some(connection, &name)?
+                        + items::delete_some(connection, &name)?)
+                })
                 .await?;
             if count == 0 {
                 return Ok(());
@@ -138,6 +141,7 @@ fn put(connection: &Connection, tenant: &Tenant) -> Result<()> {
 
 fn delete(connection: &Connection, namespace: &Namespace) -> Result<bool> {
     while activations::delete_some(connection, namespace)? > 0 {}
+    while items::delete_some(connection, namespace)? > 0 {}
     entities::delete_all(connection, namespace)?;
     for sql in [
         "DELETE FROM begun WHERE seq IN (SELECT seq FROM accepted WHERE namespace = ?)",

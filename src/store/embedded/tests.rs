@@ -7,9 +7,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{Config, Keeper, OpenError, open, schema};
-use crate::model::{Activation, ActivationId, Timestamp};
+use crate::model::{Activation, ActivationId, Digest, Timestamp};
+use crate::store::items_suite::item;
 use crate::store::suite::{self, namespace, record};
-use crate::store::{ActivationFilter, Error, Page, Store};
+use crate::store::{ActivationFilter, Error, Page, Revision, Shelf, Store};
 
 const ALL: Page = Page {
     skip: 0,
@@ -198,7 +199,7 @@ fn big_record(number: u128) -> Activation {
     // Text that does not compress: each hash of the one before.
     let mut text = number.to_string();
     while text.len() < 4000 {
-        let more = crate::model::Digest::of(text.as_bytes()).to_string();
+        let more = Digest::of(text.as_bytes()).to_string();
         text.push_str(&more);
     }
     let mut made = record("a", 1000 + u64::try_from(number).unwrap(), number);
@@ -238,6 +239,66 @@ async fn a_full_disk_refuses_work_keeps_records_and_ends_by_itself() {
     let accept = store.accepted.accept(&guest, ActivationId(2), large);
     accept.await.unwrap();
     assert_eq!(store.accepted.pending().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_item_for_which_there_is_no_room_leaves_the_former_one() {
+    let test = small_store();
+    let (items, guest) = (&test.store.items, namespace("guest"));
+    let small = item("a", "1");
+    let large = item("a", &"2".repeat(1 << 20));
+    let put = async |item| items.put(&guest, Shelf::DeadLetters, item, None).await;
+    let get = async || items.get(&guest, Shelf::DeadLetters, "a").await.unwrap();
+    let first = put(small.clone()).await.unwrap();
+    limit_pages(&test, 4).await;
+    assert!(matches!(put(large.clone()).await, Err(Error::Full)));
+    assert_eq!(get().await, Some((small, first)));
+
+    limit_pages(&test, 0).await;
+    let second = put(large.clone()).await.unwrap();
+    assert_eq!(get().await, Some((large, second)));
+}
+
+#[tokio::test]
+async fn items_survive_a_kill() {
+    let folder = TempDir::new().unwrap();
+    let (store, _keeper) = open_in(&folder);
+    let (guest, made) = (namespace("guest"), item("a", "1"));
+    let put = store.items.put(&guest, Shelf::Apis, made.clone(), None);
+    let revision = put.await.unwrap();
+    let copy = copy_as_killed(&folder);
+    let (again, _keeper) = open_in(&copy);
+    let found = again.items.get(&guest, Shelf::Apis, "a").await.unwrap();
+    assert_eq!(found, Some((made, revision)));
+}
+
+#[tokio::test]
+async fn many_items_are_removed_in_steps_and_all_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let (store, _keeper) = open_in(&folder);
+    let (items, guest) = (&store.items, namespace("guest"));
+    let fill = async |prefix: &str, expires| {
+        for number in 0..300 {
+            let mut made = item(&format!("{prefix}{number}"), "1");
+            made.expires = expires;
+            items
+                .put(&guest, Shelf::Idempotency, made, None)
+                .await
+                .unwrap();
+        }
+    };
+    fill("purged", None).await;
+    fill("expired", Some(Timestamp(7))).await;
+    fill("kept", None).await;
+    let purged = items.purge(&guest, Shelf::Idempotency, "purged").await;
+    assert_eq!(purged.unwrap(), 300);
+    assert_eq!(items.expire_items(Timestamp(6)).await.unwrap(), 0);
+    assert_eq!(items.expire_items(Timestamp(7)).await.unwrap(), 300);
+    let left = items.count(&guest, Shelf::Idempotency, "").await;
+    assert_eq!(left.unwrap(), 300);
+    store.tenants.delete(&guest).await.unwrap();
+    let left = items.count(&guest, Shelf::Idempotency, "").await;
+    assert_eq!(left.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -367,6 +428,49 @@ fn other_formats_are_refused_and_left_as_they_are() {
     std::fs::write(&file, [7; 10_000]).unwrap();
     let garbage = open(&Config::default(), folder.path()).expect_err("garbage");
     assert!(garbage.to_string().contains("wisp.db"), "{garbage}");
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_version_is_migrated_and_keeps_what_it_holds() {
+    let folder = TempDir::new().unwrap();
+    let file = schema::file_in(folder.path());
+    let digest = Digest::of(b"code");
+    let old = Connection::open(&file).unwrap();
+    old.execute_batch(schema::MIGRATIONS[0]).unwrap();
+    old.execute_batch(
+        "PRAGMA application_id = 0x57697370; PRAGMA user_version = 1;
+         UPDATE counters SET value = 41;
+         INSERT INTO entities VALUES ('guest', '', 'a', 1, 5, 41, NULL, '{}');",
+    )
+    .unwrap();
+    old.execute("INSERT INTO codes VALUES (?, 'code')", [digest.0])
+        .unwrap();
+    old.execute("UPDATE entities SET code = ?", [digest.0])
+        .unwrap();
+    drop(old);
+
+    let (store, keeper) = open_in(&folder);
+    let (guest, entity) = (namespace("guest"), suite::key("a"));
+    let (found, revision) = store.entities.get(&entity).await.unwrap().unwrap();
+    assert_eq!((&*found.body, revision), ("{}", Revision(41)));
+    let mut made = item("a/1", "{}");
+    made.code = Some(digest);
+    let put = store.items.put(&guest, Shelf::Revisions, made, None);
+    assert_eq!(put.await.unwrap(), Revision(42));
+    store.entities.delete(&entity, revision).await.unwrap();
+    let code = store.entities.code(&digest).await.unwrap();
+    assert_eq!(code.as_deref(), Some("code"));
+    keeper.close().await.unwrap();
+
+    let version: i64 = Connection::open(&file)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 2);
+    // And once more, with nothing to migrate.
+    let (store, _keeper) = open_in(&folder);
+    let count = store.items.count(&guest, Shelf::Revisions, "").await;
+    assert_eq!(count.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -340,17 +340,18 @@ fn action() -> model::Action {
         version: Version::FIRST,
         publish: false,
         updated: Timestamp(1),
-        exec: model::Exec {
+        exec: model::Exec::Code(model::Code {
             kind: "wasm:1".to_owned(),
             main: None,
             binary: true,
             code: model::Digest::of(b"code"),
             code_size: 4,
             program: model::Digest::of(b"program"),
-        },
+        }),
         parameters: model::Parameters::default(),
         limits: model::ActionLimits::default(),
         annotations: Annotations::default(),
+        reached: None,
     }
 }
 

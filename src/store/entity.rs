@@ -1,0 +1,134 @@
+//! Entities with their types: what a [`Document`] is once it has been read.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Collection, Document, EntityKey, Error, Result};
+use crate::model::{Action, Digest, Fqn, Package, Rule, Timestamp, Trigger};
+
+/// An entity of any kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Entity {
+    Action(Arc<Action>),
+    Package(Arc<Package>),
+    Rule(Arc<Rule>),
+    Trigger(Arc<Trigger>),
+}
+
+impl Entity {
+    /// Which kind.
+    pub(crate) fn collection(&self) -> Collection {
+        match self {
+            Self::Action(_) => Collection::Actions,
+            Self::Package(_) => Collection::Packages,
+            Self::Rule(_) => Collection::Rules,
+            Self::Trigger(_) => Collection::Triggers,
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn fqn(&self) -> &Fqn {
+        match self {
+            Self::Action(action) => &action.fqn,
+            Self::Package(package) => &package.fqn,
+            Self::Rule(rule) => &rule.fqn,
+            Self::Trigger(trigger) => &trigger.fqn,
+        }
+    }
+
+    fn updated(&self) -> Timestamp {
+        match self {
+            Self::Action(action) => action.updated,
+            Self::Package(package) => package.updated,
+            Self::Rule(rule) => rule.updated,
+            Self::Trigger(trigger) => trigger.updated,
+        }
+    }
+
+    /// The code it needs.
+    fn code(&self) -> Option<Digest> {
+        match self {
+            Self::Action(action) => action.exec.code().map(|code| code.code),
+            Self::Package(_) | Self::Rule(_) | Self::Trigger(_) => None,
+        }
+    }
+
+    /// As the store keeps it.
+    pub(super) fn document(&self) -> Result<Document> {
+        let body = match self {
+            Self::Action(action) => json(&**action),
+            Self::Package(package) => json(&**package),
+            Self::Rule(rule) => json(&**rule),
+            Self::Trigger(trigger) => json(&**trigger),
+        };
+        Ok(Document {
+            key: key_of(self.fqn()),
+            collection: self.collection(),
+            updated: self.updated(),
+            code: self.code(),
+            body: body?,
+        })
+    }
+
+    /// What `document` says.
+    pub(super) fn parse(document: &Document) -> Result<Self> {
+        Ok(match document.collection {
+            Collection::Actions => Self::Action(Arc::new(parse(document)?)),
+            Collection::Packages => Self::Package(Arc::new(parse(document)?)),
+            Collection::Rules => Self::Rule(Arc::new(parse(document)?)),
+            Collection::Triggers => Self::Trigger(Arc::new(parse(document)?)),
+        })
+    }
+}
+
+/// A type of the model that is an entity.
+pub(crate) trait Kind: Sized + Send + Sync + 'static {
+    const COLLECTION: Collection;
+    fn entity(this: Arc<Self>) -> Entity;
+    fn of(entity: Entity) -> Option<Arc<Self>>;
+}
+
+macro_rules! is_entity {
+    ($kind:ident, $collection:ident) => {
+        impl Kind for $kind {
+            const COLLECTION: Collection = Collection::$collection;
+
+            fn entity(this: Arc<Self>) -> Entity {
+                Entity::$kind(this)
+            }
+
+            fn of(entity: Entity) -> Option<Arc<Self>> {
+                match entity {
+                    Entity::$kind(this) => Some(this),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+is_entity!(Action, Actions);
+is_entity!(Package, Packages);
+is_entity!(Rule, Rules);
+is_entity!(Trigger, Triggers);
+
+pub(super) fn key_of(fqn: &Fqn) -> EntityKey {
+    EntityKey {
+        namespace: fqn.namespace.clone(),
+        package: fqn.package.clone(),
+        name: fqn.name.clone(),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Arc<str>> {
+    serde_json::to_string(value)
+        .map(Arc::from)
+        .map_err(|error| Error::Unavailable(format!("an entity has no JSON: {error}")))
+}
+
+fn parse<T: DeserializeOwned>(document: &Document) -> Result<T> {
+    serde_json::from_str(&document.body)
+        .map_err(|error| Error::Corrupt(format!("{}: {error}", document.key.name)))
+}
