@@ -23,7 +23,7 @@ use crate::api;
 use crate::auth::{self, Keys, Throttle};
 use crate::config::{self, Config};
 use crate::invoke::resolve::Resolver;
-use crate::invoke::{self, Invoker, Upload, UploadError, Waits};
+use crate::invoke::{self, Invoker, Running, Upload, UploadError, Waits};
 use crate::model::{Digest, Timestamp};
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
@@ -71,6 +71,8 @@ struct Engine {
     /// The queue knows the worker weakly; this keeps it.
     _hands: Arc<WorkerHands>,
     waits: Arc<Waits>,
+    /// What is made of several actions and runs.
+    running: Arc<Running>,
     store: Store,
 }
 
@@ -127,8 +129,8 @@ impl App {
         let engine = Engine::new(&config, &sandbox, &store, &guests);
         let summary = summary(&config, &sandbox, &engine);
         let upkeep = engine.upkeep(render.clone());
-        let state = state(&config, &sandbox, &engine, render)?;
-        let recovered = engine.recover().await?;
+        let (state, invoker) = state(&config, &sandbox, &engine, render)?;
+        let recovered = engine.recover(&invoker).await?;
         if recovered > 0 {
             tracing::info!(
                 recovered,
@@ -187,10 +189,11 @@ impl App {
         let (stop, served) = self.server;
         stop.send(()).unwrap_or_default();
         served.await?;
-        if tokio::time::timeout(DRAIN_MAX, self.engine.worker.idle())
-            .await
-            .is_err()
-        {
+        let idle = async {
+            self.engine.running.idle().await;
+            self.engine.worker.idle().await;
+        };
+        if tokio::time::timeout(DRAIN_MAX, idle).await.is_err() {
             tracing::warn!(
                 runs = self.engine.worker.runs(),
                 "runs did not end and are left behind"
@@ -297,7 +300,7 @@ fn state(
     sandbox: &Arc<Wasmtime>,
     engine: &Engine,
     render: PrometheusHandle,
-) -> anyhow::Result<api::State> {
+) -> anyhow::Result<(api::State, Invoker)> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
     let ready = engine.clone();
@@ -314,8 +317,9 @@ fn state(
         resolver: Arc::clone(&resolver),
         keys: Arc::clone(&keys),
         throttle: Arc::clone(&throttle),
+        running: Arc::clone(&engine.running),
     });
-    Ok(api::State {
+    let state = api::State {
         catalog,
         resolver,
         keys,
@@ -325,7 +329,7 @@ fn state(
             date: env!("CARGO_PKG_VERSION").to_owned(),
             number: "standalone".to_owned(),
         },
-        invoker: Arc::new(invoker),
+        invoker: Arc::new(invoker.clone()),
         uploads: Arc::new(Uploads(Arc::clone(sandbox) as _)),
         ready: Arc::new(move || ready.ready()),
         metrics: Arc::new(move || {
@@ -334,7 +338,8 @@ fn state(
             render.render()
         }),
         store,
-    })
+    };
+    Ok((state, invoker))
 }
 
 impl Engine {
@@ -366,13 +371,15 @@ impl Engine {
             worker,
             _hands: hands,
             waits,
+            running: Arc::default(),
             store: store.clone(),
         }
     }
 
     /// Queues again what a former process accepted and did not finish; returns how much.
-    async fn recover(&self) -> anyhow::Result<usize> {
+    async fn recover(&self, invoker: &Invoker) -> anyhow::Result<usize> {
         let mut unfinished = Vec::new();
+        let mut composed = 0;
         for pending in self.store.accepted.pending().await? {
             match serde_json::from_slice::<Work>(&pending.work) {
                 Ok(work) if work.version == Work::VERSION => {
@@ -380,6 +387,10 @@ impl Engine {
                     match recorded {
                         // It had ended; only its settlement was lost.
                         Some(_) => self.store.accepted.settle(work.id),
+                        None if Invoker::composes(&work) => {
+                            invoker.recover(work, pending.begun).await?;
+                            composed += 1;
+                        }
                         None => unfinished.push((work, pending.begun)),
                     }
                 }
@@ -391,7 +402,7 @@ impl Engine {
                 }
             }
         }
-        Ok(self.worker.recover(unfinished))
+        Ok(composed + self.worker.recover(unfinished))
     }
 
     /// What happens now and then, until the set is shut down.

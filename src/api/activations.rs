@@ -63,7 +63,8 @@ impl<'a> Outcome<'a> {
 }
 
 impl<'a> Whole<'a> {
-    fn of(activation: &'a Activation) -> Self {
+    /// As it is read.
+    pub(super) fn of(activation: &'a Activation) -> Self {
         Self {
             logs: &activation.logs,
             ..Self::without_logs(activation)

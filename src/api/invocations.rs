@@ -165,6 +165,9 @@ fn finished(activation: &Activation, result_only: bool) -> Result<Response> {
     let is_array = response.status == Status::Success && response.result.is_array();
     let answer = if result_only || is_array {
         wire::text(status, response.result.clone())
+    } else if activation.annotations.get("topmost").is_some() {
+        // The logs of what is made of several are the ids of its steps.
+        wire::json(status, &activations::Whole::of(activation))?
     } else {
         wire::json(status, &activations::Whole::without_logs(activation))?
     };

@@ -4,9 +4,12 @@
 //! [`resolve`] says what a name means to a caller; [`run`] takes one action to its end; what is made of several actions
 //! is put together here, inside the node, out of such runs.
 
+mod composition;
+mod conductor;
 mod detached;
 pub(crate) mod resolve;
 mod run;
+mod sequence;
 mod wait;
 
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use composition::Running;
 pub(crate) use run::new_id;
 pub(crate) use wait::{Admission, Waits};
 
@@ -71,6 +75,9 @@ pub(crate) enum Error {
     /// The payload names a parameter that is final.
     #[error("Request defines parameters that are not allowed (e.g., reserved properties).")]
     ReservedParameters,
+    /// The caller may not invoke what the action is made of; names what.
+    #[error("The supplied authentication is not authorized to access '{0}'.")]
+    Forbidden(String),
     /// Too much waits already.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -87,6 +94,7 @@ impl Error {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::ReservedParameters => "parameters",
+            Self::Forbidden(_) => "rights",
             Self::Refused(Refusal::Backlog { .. }) => "backlog",
             Self::Refused(Refusal::Overload { .. }) => "overload",
             Self::Store(_) => "storage",
@@ -131,6 +139,8 @@ pub(crate) struct Parts {
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) throttle: Arc<Throttle>,
+    /// What is made of several actions and runs.
+    pub(crate) running: Arc<Running>,
 }
 
 #[cfg(test)]
@@ -146,6 +156,7 @@ impl Parts {
             resolver: Arc::new(Resolver::new(catalog)),
             keys: Arc::new(keys.expect("the system has randomness")),
             throttle: Arc::default(),
+            running: Arc::default(),
             store,
         }
     }
@@ -168,11 +179,26 @@ impl Invoker {
     pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
+
+    /// Resolves when nothing that is made of several runs any more.
+    #[cfg(test)]
+    pub(crate) async fn idle(&self) {
+        self.0.running.idle().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.0.resolver
+    }
 }
 
 #[async_trait]
 impl Invoke for Invoker {
     async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, Error> {
-        self.invoke_code(caller, call).await
+        if composition::is_composed(&call.action) {
+            Box::pin(self.invoke_composed(caller, call)).await
+        } else {
+            self.invoke_code(caller, call).await
+        }
     }
 }

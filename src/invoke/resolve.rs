@@ -107,6 +107,11 @@ impl Resolver {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
     /// The action of the caller's own that `name` means, where it is in no package and in memory; never waits.
     pub(crate) fn at_hand(&self, caller: &Namespace, name: &Fqn) -> Option<Arc<Action>> {
         if name.package.is_some() || name.namespace != *caller {

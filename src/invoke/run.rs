@@ -21,6 +21,24 @@ pub(super) struct Step {
     pub(super) transaction: Arc<str>,
     /// Dropped when the step has ended.
     pub(super) admission: Admission,
+    /// How often a run of it had begun before and was lost.
+    pub(super) redelivered: u32,
+}
+
+impl Step {
+    /// A step with a new id, that is part of nothing and takes nobody's place.
+    pub(super) fn new(action: Arc<Action>, payload: Json, transaction: Arc<str>) -> Self {
+        Self {
+            id: new_id(),
+            action,
+            payload,
+            cause: None,
+            transaction,
+            // Takes no memory.
+            admission: Box::new(()),
+            redelivered: 0,
+        }
+    }
 }
 
 /// An id for an activation that begins now.
@@ -69,7 +87,7 @@ fn work(caller: &Caller, step: Step, durable: bool) -> Result<(Work, Admission),
         durable,
         record: caller.record,
         result_bytes_max: usize::try_from(caller.limits.result_size_max).unwrap_or(usize::MAX),
-        redelivered: 0,
+        redelivered: step.redelivered,
     };
     Ok((work, step.admission))
 }
@@ -85,6 +103,7 @@ impl Invoker {
             cause: None,
             transaction: call.transaction,
             admission: call.admission,
+            redelivered: 0,
         };
         let id = step.id;
         let (work, admission) = work(&caller, step, wait.is_none())?;

@@ -75,6 +75,9 @@ pub(crate) fn work(namespace: &str, name: &str) -> Work {
     }
 }
 
+#[path = "composed_tests.rs"]
+mod composed;
+
 struct Rig {
     fake: Arc<Fake>,
     invoker: Invoker,
