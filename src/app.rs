@@ -30,6 +30,7 @@ use crate::queue::message::Work;
 use crate::queue::{Hands, MemoryQueue, Queue, Replies};
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Wasmtime};
 use crate::store::catalog::Catalog;
+use crate::store::watched::{Hub, Watched};
 use crate::store::{Store, Tenants, embedded};
 use crate::telemetry::metrics::{self, Gauges};
 use crate::worker::{Worker, WorkerHands};
@@ -73,6 +74,8 @@ struct Engine {
     waits: Arc<Waits>,
     /// What is made of several actions and runs.
     running: Arc<Running>,
+    /// Who watches records as they are put.
+    hub: Arc<Hub>,
     store: Store,
 }
 
@@ -108,7 +111,9 @@ impl App {
         let render = metrics::install().map_err(anyhow::Error::msg)?;
         let (folder, limits) = (config.server.data.clone(), config.store.clone());
         let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
-        let (store, keeper) = opened?;
+        let (mut store, keeper) = opened?;
+        let hub = Arc::new(Hub::default());
+        store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
         auth::ensure_defaults(&*store.tenants, &config.auth).await?;
         let listen = config.server.listen;
         if !listen.ip().is_loopback() && auth::uses_well_known_keys(&*store.tenants).await? {
@@ -126,7 +131,7 @@ impl App {
         let sandbox = Wasmtime::new(sandbox_config(&config)?, &config.server.data)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
         let guests = guest_threads(&config)?;
-        let engine = Engine::new(&config, &sandbox, &store, &guests);
+        let engine = Engine::new(&config, &sandbox, &store, &guests, hub);
         let summary = summary(&config, &sandbox, &engine);
         let upkeep = engine.upkeep(render.clone());
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
@@ -187,6 +192,8 @@ impl App {
     /// When records could not be written.
     pub async fn drain(mut self) -> anyhow::Result<()> {
         let (stop, served) = self.server;
+        // Streams of events would hold their connections open for ever.
+        self.engine.hub.close();
         stop.send(()).unwrap_or_default();
         served.await?;
         let idle = async {
@@ -324,6 +331,7 @@ fn state(
         resolver,
         keys,
         throttle,
+        hub: Arc::clone(&engine.hub),
         defaults: config.limits.clone(),
         build: api::Build {
             date: env!("CARGO_PKG_VERSION").to_owned(),
@@ -343,7 +351,13 @@ fn state(
 }
 
 impl Engine {
-    fn new(config: &Config, sandbox: &Arc<Wasmtime>, store: &Store, guests: &Runtime) -> Self {
+    fn new(
+        config: &Config,
+        sandbox: &Arc<Wasmtime>,
+        store: &Store,
+        guests: &Runtime,
+        hub: Arc<Hub>,
+    ) -> Self {
         let queue = MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted));
         let pool = Pool::new(
             &config.pool,
@@ -372,6 +386,7 @@ impl Engine {
             _hands: hands,
             waits,
             running: Arc::default(),
+            hub,
             store: store.clone(),
         }
     }

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
@@ -12,11 +13,15 @@ use serde_json::json;
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, segment};
 use super::paging::{Asked, asked};
-use super::{Front, wire};
+use super::{Front, events, wire};
 use crate::model::{
     Activation, ActivationId, Annotations, EntityName, Json, Namespace, Status, Timestamp, Version,
 };
 use crate::store::ActivationFilter;
+use crate::store::watched::Seen;
+
+/// Longest wait for a record, seconds.
+const WAIT_S_MAX: u64 = 60;
 
 /// An activation as `GET`, blocking calls and `docs=true` answer it.
 #[derive(Serialize)]
@@ -137,6 +142,9 @@ pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> R
     let asked = asked(request.uri(), "activations")?;
     let docs = Query::of(request.uri()).flag("docs")?;
     let filter = filter(request.uri())?;
+    if Query::of(request.uri()).flag("events")? {
+        return events::stream(&front, request.headers(), &namespace, filter).await;
+    }
     let activations = &front.state.store.activations;
     match asked {
         Asked::Count { .. } if docs => Err(Error::bad_request(
@@ -218,10 +226,71 @@ pub(super) async fn result(State(front): State<Arc<Front>>, request: Request) ->
     ))
 }
 
+/// Ends one that waits or runs; its record says so.
+pub(super) async fn cancel(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
+    let identity = authenticate(&front, request.headers()).await?;
+    let namespace = Place::of(request.uri(), &identity)?.namespace;
+    let id: ActivationId = segment(request.uri(), 5)?.parse()?;
+    if front.state.invoker.cancel(&namespace, id) {
+        return wire::json(StatusCode::ACCEPTED, &json!({ "activationId": id }));
+    }
+    match front.state.store.activations.get(&namespace, id).await? {
+        Some(_) => Err(Error::new(
+            StatusCode::CONFLICT,
+            "The activation has ended already.",
+        )),
+        None => Err(Error::not_found()),
+    }
+}
+
+/// The record, waited for when the caller asks for that with `wait=SECONDS`.
 async fn find(front: &Front, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Activation>> {
     let identity = authenticate(front, headers).await?;
     let namespace = Place::of(uri, &identity)?.namespace;
     let id: ActivationId = segment(uri, 5)?.parse()?;
-    let found = front.state.store.activations.get(&namespace, id).await?;
-    found.ok_or_else(Error::not_found)
+    let wait = wait(uri)?;
+    let activations = &front.state.store.activations;
+    if let Some(found) = activations.get(&namespace, id).await? {
+        return Ok(found);
+    }
+    let Some(wait) = wait.filter(|_| front.state.invoker.is_in_flight(&namespace, id)) else {
+        return Err(Error::not_found());
+    };
+    // Watched first, then read: it may end in between.
+    let subscription = front.state.hub.subscribe(&namespace);
+    let mut subscription =
+        subscription.ok_or_else(|| Error::unavailable(5, "too many wait for activations"))?;
+    let ended = async {
+        loop {
+            if let Some(found) = activations.get(&namespace, id).await? {
+                return Ok(Some(found));
+            }
+            loop {
+                match subscription.next().await {
+                    Seen::Record(record) if record.id == id => return Ok(Some(record)),
+                    Seen::Record(_) => {}
+                    Seen::Missed(_) => break,
+                    Seen::Closed => return Ok(None),
+                }
+            }
+        }
+    };
+    let found: Result<Option<Arc<Activation>>> = match tokio::time::timeout(wait, ended).await {
+        Ok(found) => found,
+        Err(_) => Ok(None),
+    };
+    found?.ok_or_else(Error::not_found)
+}
+
+fn wait(uri: &Uri) -> Result<Option<Duration>> {
+    let Some(text) = Query::of(uri).get("wait")? else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(seconds @ 0..=WAIT_S_MAX) => Ok(Some(Duration::from_secs(seconds))),
+        _ => {
+            let detail = format!("wait must be a number of seconds up to {WAIT_S_MAX}.");
+            Err(Error::query("wait", detail))
+        }
+    }
 }

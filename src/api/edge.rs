@@ -110,13 +110,24 @@ impl Edge {
             let text = format!("URI longer than allowed: {length} > {max} bytes.");
             return Some(Error::new(StatusCode::URI_TOO_LONG, text));
         }
-        if is_rest && !accepts_json(request.headers()) {
+        if is_rest && !accepts_json(request.headers()) && !asks_for_events(request) {
             let text =
                 "Resource representation is only available with these types:\napplication/json";
             return Some(Error::new(StatusCode::NOT_ACCEPTABLE, text));
         }
         None
     }
+}
+
+/// Whether it is for the one answer of the API that is not JSON, and accepts that.
+fn asks_for_events(request: &Request) -> bool {
+    let accept = request.headers().get(ACCEPT);
+    request
+        .uri()
+        .path()
+        .trim_end_matches('/')
+        .ends_with("/activations")
+        && accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// One request, when it has been answered.

@@ -251,6 +251,7 @@ impl From<invoke::Error> for Error {
     fn from(error: invoke::Error) -> Self {
         match error {
             invoke::Error::ReservedParameters => Self::bad_request(error.to_string()),
+            invoke::Error::Cancelled => Self::new(StatusCode::CONFLICT, error.to_string()),
             invoke::Error::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, error.to_string()),
             invoke::Error::Refused(refusal) => refusal.into(),
             invoke::Error::Store(error) => error.into(),

@@ -13,6 +13,7 @@ mod activations;
 mod admin;
 mod edge;
 mod error;
+mod events;
 mod extract;
 mod info;
 mod invocations;
@@ -39,6 +40,7 @@ use crate::invoke::{Invoke, Upload};
 use crate::model::limits::EffectiveLimits;
 use crate::store::Store;
 use crate::store::catalog::Catalog;
+use crate::store::watched::Hub;
 
 /// What the edge needs of the rest of the front.
 pub(crate) struct State {
@@ -52,6 +54,8 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     /// How much they may.
     pub(crate) throttle: Arc<Throttle>,
+    /// Records as they are put.
+    pub(crate) hub: Arc<Hub>,
     /// Runs actions.
     pub(crate) invoker: Arc<dyn Invoke>,
     /// Checks and compiles code.
@@ -179,7 +183,10 @@ fn router(front: Arc<Front>) -> Router {
         .route("/api/v1/namespaces/{ns}/actions/{package}/{name}", action())
         .route("/api/v1/namespaces/{ns}/activations", get(activations::list))
         .route("/api/v1/namespaces/{ns}/activations/", get(activations::list))
-        .route("/api/v1/namespaces/{ns}/activations/{id}", get(activations::get))
+        .route(
+            "/api/v1/namespaces/{ns}/activations/{id}",
+            get(activations::get).delete(activations::cancel),
+        )
         .route(
             "/api/v1/namespaces/{ns}/activations/{id}/logs",
             get(activations::logs),

@@ -21,6 +21,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
+use http_body::Frame;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
@@ -237,10 +239,35 @@ impl Service<hyper::Request<hyper::body::Incoming>> for Requests {
         let edge = self.edge.clone();
         let request: Request = request.map(Body::new);
         Box::pin(async move {
-            let response = edge.respond(request).await;
-            drop(busy);
-            Ok(response)
+            let mut response = edge.respond(request).await;
+            if response.extensions_mut().remove::<Endless>().is_none() {
+                drop(busy);
+                return Ok(response);
+            }
+            Ok(response.map(|body| Body::new(Streamed { body, _busy: busy })))
         })
+    }
+}
+
+/// Marks a response whose body goes on for as long as there is something to tell: its connection does not idle.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endless;
+
+/// A body that keeps its connection busy.
+struct Streamed {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 }
 

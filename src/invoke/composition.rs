@@ -14,14 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use tokio::sync::Notify;
 
 use super::detached::Detached;
 use super::run::Step;
 use super::{Answer, Call, Caller, Error, Invoker, conductor, sequence};
 use crate::model::{
-    Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Json, Response, Status,
-    Timestamp, kind,
+    Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Json, Namespace, Response,
+    Status, Timestamp, kind,
 };
 use crate::queue::message::Work;
 use crate::store;
@@ -139,6 +140,7 @@ impl<'a> Frame<'a> {
             cause: Some(self.id),
             ..Step::new(action, payload, Arc::clone(&self.transaction))
         };
+        self.enter(step.id)?;
         let record = self.invoker.run_at(self.caller, step, nesting).await?;
         self.note(&record);
         Ok(record)
@@ -155,9 +157,21 @@ impl<'a> Frame<'a> {
             cause: Some(self.id),
             ..Step::new(conductor, payload, Arc::clone(&self.transaction))
         };
+        self.enter(step.id)?;
         let record = self.invoker.run_code(self.caller, step).await?;
         self.note(&record);
         Ok(record)
+    }
+
+    /// Makes `step` what a cancellation is passed on to, unless there was one already.
+    fn enter(&self, step: ActivationId) -> Result<(), Error> {
+        let parts = &self.invoker.0;
+        // First noted, then looked: told in between, it is told itself or found here.
+        parts.running.steps.insert(self.id, step);
+        if parts.queue.cancels().is_asked(self.id) {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
     }
 
     fn note(&mut self, record: &Activation) {
@@ -168,7 +182,10 @@ impl<'a> Frame<'a> {
     /// Ends in `response`: makes the record and keeps it.
     pub(super) fn end(self, response: Response) -> Arc<Activation> {
         let caller = self.caller;
-        let store = &self.invoker.0.store;
+        let parts = &self.invoker.0;
+        parts.running.steps.remove(&self.id);
+        parts.queue.cancels().forget(self.id);
+        let store = &parts.store;
         let record = Arc::new(self.record(response));
         if caller.record
             && let Err(error) = store.activations.put(Arc::clone(&record))
@@ -234,6 +251,8 @@ pub(super) fn internal(text: &str) -> Response {
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     count: AtomicUsize,
+    /// The step that each of them is at.
+    steps: DashMap<ActivationId, ActivationId>,
     ended: Notify,
 }
 
@@ -267,6 +286,25 @@ impl Drop for Counted {
 }
 
 impl Invoker {
+    /// Tells an activation of `namespace`, and what it is made of, to stop; whether it was in flight.
+    pub(super) fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        let parts = &self.0;
+        if !parts.waits.holds(namespace, id) {
+            return false;
+        }
+        let mut next = Some(id);
+        // Deeper than it can be nested only if steps change while this looks.
+        for _ in 0..=DEPTH_MAX {
+            let Some(id) = next else { break };
+            parts.queue.cancel(namespace, id);
+            next = parts.running.steps.get(&id).map(|step| *step);
+        }
+        if !parts.waits.holds(namespace, id) {
+            parts.queue.cancels().forget(id);
+        }
+        true
+    }
+
     /// Runs any action to its end, within something larger; its record is kept.
     pub(super) fn run<'a>(
         &'a self,
@@ -322,7 +360,7 @@ impl Invoker {
             return Err(store::Error::Full.into());
         }
         let (id, wait) = (call.id, call.wait);
-        self.0.waits.hold(id, call.admission);
+        self.0.waits.hold(&caller.namespace, id, call.admission);
         let step = Step {
             id,
             ..Step::new(call.action, call.payload, call.transaction)
@@ -431,7 +469,7 @@ impl Invoker {
             redelivered: begun,
             ..Step::new(work.action, work.params, work.transaction)
         };
-        self.0.waits.hold(step.id, Box::new(()));
+        self.0.waits.hold(&caller.namespace, step.id, Box::new(()));
         let once = step.action.annotations.is_true("at-most-once");
         if begun >= DELIVERIES_MAX || (begun > 0 && once) {
             let id = step.id;

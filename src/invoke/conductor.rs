@@ -48,7 +48,7 @@ enum Stop {
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         match error {
-            Error::ReservedParameters => {
+            Error::ReservedParameters | Error::Cancelled => {
                 let text = error.to_string();
                 Self::Answer(Response::error(Status::ApplicationError, &text))
             }

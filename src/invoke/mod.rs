@@ -25,6 +25,7 @@ use crate::auth::{Keys, Throttle};
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Action, Activation, ActivationId, Digest, Json, Namespace};
 use crate::queue::Queue;
+use crate::queue::message::CANCELLED;
 use crate::store::{self, Store};
 use resolve::Resolver;
 
@@ -78,6 +79,9 @@ pub(crate) enum Error {
     /// The caller may not invoke what the action is made of; names what.
     #[error("The supplied authentication is not authorized to access '{0}'.")]
     Forbidden(String),
+    /// It was told to stop.
+    #[error("{CANCELLED}")]
+    Cancelled,
     /// Too much waits already.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -95,6 +99,7 @@ impl Error {
         match self {
             Self::ReservedParameters => "parameters",
             Self::Forbidden(_) => "rights",
+            Self::Cancelled => "cancelled",
             Self::Refused(Refusal::Backlog { .. }) => "backlog",
             Self::Refused(Refusal::Overload { .. }) => "overload",
             Self::Store(_) => "storage",
@@ -108,6 +113,12 @@ impl Error {
 pub(crate) trait Invoke: Send + Sync + 'static {
     /// Runs `call` for `caller`; returns when it has ended, the wait has, or (non-blocking) it is safely accepted.
     async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, Error>;
+
+    /// Tells an activation of `namespace` to stop; whether it was in flight.
+    fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool;
+
+    /// Whether an activation of `namespace` is in flight.
+    fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool;
 }
 
 /// Why code is not taken.
@@ -200,5 +211,13 @@ impl Invoke for Invoker {
         } else {
             self.invoke_code(caller, call).await
         }
+    }
+
+    fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        self.stop(namespace, id)
+    }
+
+    fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        self.0.waits.holds(namespace, id)
     }
 }

@@ -112,10 +112,10 @@ impl Invoker {
             return Err(store::Error::Full.into());
         }
         let Some(wait) = wait else {
-            waits.hold(id, admission);
+            waits.hold(&caller.namespace, id, admission);
             return self.accept(work).await.map(|()| Answer::Accepted(id));
         };
-        let mut outcome = waits.register(id, admission);
+        let mut outcome = waits.register(&caller.namespace, id, admission);
         let enqueued = queue.enqueue(work).await;
         taken(waits, id, enqueued)?;
         // Most calls have ended by now: no timer is armed for them.
@@ -137,7 +137,7 @@ impl Invoker {
     ) -> Result<Arc<Activation>, Error> {
         let id = step.id;
         let (work, admission) = work(caller, step, false)?;
-        let outcome = self.0.waits.register(id, admission);
+        let outcome = self.0.waits.register(&caller.namespace, id, admission);
         let enqueued = self.0.queue.enqueue(work).await;
         taken(&self.0.waits, id, enqueued)?;
         ended(id, outcome.await)

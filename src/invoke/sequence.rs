@@ -86,7 +86,9 @@ async fn steps(frame: &mut Frame<'_>, payload: Json, nesting: Nesting<'_>) -> Re
         }
         let record = match frame.step(component, payload, inner).await {
             Ok(record) => record,
-            Err(refused @ Error::ReservedParameters) => return failed(&refused.to_string()),
+            Err(refused @ (Error::ReservedParameters | Error::Cancelled)) => {
+                return failed(&refused.to_string());
+            }
             Err(error) => {
                 tracing::warn!(activation = %frame.id, namespace = %frame.caller.namespace, %error, "a sequence failed");
                 return internal(FAILED);

@@ -6,7 +6,7 @@
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
-use crate::model::ActivationId;
+use crate::model::{ActivationId, Namespace};
 use crate::queue::Replies;
 use crate::queue::message::Outcome;
 
@@ -14,6 +14,7 @@ use crate::queue::message::Outcome;
 pub(crate) type Admission = Box<dyn Send + Sync>;
 
 struct Waiter {
+    namespace: Namespace,
     caller: Option<oneshot::Sender<Outcome>>,
     admission: Admission,
 }
@@ -36,6 +37,7 @@ impl Waits {
     /// Registers a caller that waits for the outcome.
     pub(super) fn register(
         &self,
+        namespace: &Namespace,
         id: ActivationId,
         admission: Admission,
     ) -> oneshot::Receiver<Outcome> {
@@ -43,6 +45,7 @@ impl Waits {
         self.waiters.insert(
             id,
             Waiter {
+                namespace: namespace.clone(),
                 caller: Some(sender),
                 admission,
             },
@@ -51,10 +54,11 @@ impl Waits {
     }
 
     /// Registers work nobody waits for: only its admission is kept.
-    pub(super) fn hold(&self, id: ActivationId, admission: Admission) {
+    pub(super) fn hold(&self, namespace: &Namespace, id: ActivationId, admission: Admission) {
         self.waiters.insert(
             id,
             Waiter {
+                namespace: namespace.clone(),
                 caller: None,
                 admission,
             },
@@ -66,6 +70,12 @@ impl Waits {
         self.waiters.remove(&id);
     }
 
+    /// Whether it is in flight, for that namespace.
+    pub(super) fn holds(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        let waiter = self.waiters.get(&id);
+        waiter.is_some_and(|waiter| waiter.namespace == *namespace)
+    }
+
     /// Activations in flight.
     pub(crate) fn count(&self) -> usize {
         self.waiters.len()
@@ -74,9 +84,12 @@ impl Waits {
 
 impl Replies for Waits {
     fn complete(&self, id: ActivationId, outcome: Outcome) {
-        let Some((_, Waiter { caller, admission })) = self.waiters.remove(&id) else {
+        let Some((_, waiter)) = self.waiters.remove(&id) else {
             return;
         };
+        let Waiter {
+            caller, admission, ..
+        } = waiter;
         // First the place in the throttle, then the answer: a caller that calls again at once is not refused.
         drop(admission);
         if let Some(caller) = caller {

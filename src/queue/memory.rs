@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::message::{Outcome, Refusal, Work};
-use super::{Backlog, Config, Delivery, EnqueueError, Hands, Key, Queue, Replies, Settle};
+use super::{Backlog, Cancels, Config, Delivery, EnqueueError, Hands, Key, Queue, Replies, Settle};
 use crate::model::{ActivationId, Namespace};
 use crate::scheduler::fairness::{self, Candidate, Runtime};
 use crate::store::Accepted;
@@ -32,6 +32,7 @@ pub(crate) struct MemoryQueue {
     /// Work waiting.
     waiting: AtomicUsize,
     ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
+    cancels: Cancels,
 }
 
 #[derive(Default)]
@@ -110,6 +111,7 @@ impl MemoryQueue {
             ready: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             ends: OnceLock::new(),
+            cancels: Cancels::default(),
         })
     }
 
@@ -200,6 +202,36 @@ impl MemoryQueue {
         if let Some(hands) = &hands {
             hands.nudge();
         }
+    }
+
+    /// Takes the work out of the queue it waits in.
+    fn take_out(&self, namespace: &Namespace, id: ActivationId) -> Option<Delivery> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let mut own = state
+            .lanes
+            .iter()
+            .filter(|(key, _)| key.namespace == *namespace);
+        let place = |(key, lane): (&Key, &Lane)| {
+            let index = lane.items.iter().position(|item| item.work.id == id)?;
+            Some((key.clone(), index, lane.parked))
+        };
+        let (key, index, parked) = own.find_map(place)?;
+        state.unlink(&key);
+        let lane = state.lanes.get_mut(&key)?;
+        let item = lane.items.remove(index);
+        if lane.items.is_empty() {
+            state.lanes.remove(&key);
+        }
+        state.link(&key);
+        state.bytes -= item.as_ref().map_or(0, bytes);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        if !parked {
+            self.ready.fetch_sub(1, Ordering::SeqCst);
+        }
+        item
     }
 
     /// Whether something waits in the queue that the work belongs in.
@@ -361,6 +393,21 @@ impl Queue for MemoryQueue {
         if let Some(replies) = self.ends.get().and_then(|(_, replies)| replies.upgrade()) {
             replies.complete(id, outcome);
         }
+    }
+
+    fn cancel(&self, namespace: &Namespace, id: ActivationId) {
+        // First told, then looked for: pulled in between, its run finds out by itself.
+        self.cancels.ask(id);
+        if let Some(delivery) = self.take_out(namespace, id)
+            && let Some(hands) = self.hands()
+        {
+            hands.cancelled(delivery);
+            self.cancels.forget(id);
+        }
+    }
+
+    fn cancels(&self) -> &Cancels {
+        &self.cancels
     }
 
     fn backlog(&self) -> Backlog {

@@ -46,6 +46,9 @@ impl Work {
     pub(crate) const VERSION: u16 = 1;
 }
 
+/// What is answered in place of a result when an activation was told to stop.
+pub(crate) const CANCELLED: &str = "The activation was cancelled.";
+
 /// How a piece of work ended: the record of it, without its logs when nobody asked for them.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {

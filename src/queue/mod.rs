@@ -9,6 +9,7 @@
 //! - every queue, and all of them together, are bounded; beyond the bounds the caller is told when to come back;
 //! - what waits too long is dropped and its caller told, unless it was promised.
 
+mod cancel;
 mod memory;
 pub(crate) mod message;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+pub(crate) use cancel::Cancels;
 pub(crate) use memory::MemoryQueue;
 use message::{Outcome, Refusal, Work};
 
@@ -84,6 +86,8 @@ pub(crate) trait Hands: Send + Sync + 'static {
     fn offer(&self, delivery: Delivery) -> Result<(), Box<Delivery>>;
     /// Something waits: look at the queues.
     fn nudge(&self);
+    /// Records and answers work that was told to stop while it waited.
+    fn cancelled(&self, delivery: Delivery);
 }
 
 /// Whoever waits for outcomes: the front on this node.
@@ -137,6 +141,12 @@ pub(crate) trait Queue: Send + Sync + 'static {
 
     /// Sends an outcome to whoever waits for it; ignored when nobody does.
     fn reply(&self, id: ActivationId, outcome: Outcome);
+
+    /// Ends an activation that is known to be of `namespace`: what waits is taken out and recorded, what runs is told to stop.
+    fn cancel(&self, namespace: &Namespace, id: ActivationId);
+
+    /// Who was told to stop.
+    fn cancels(&self) -> &Cancels;
 
     fn backlog(&self) -> Backlog;
 

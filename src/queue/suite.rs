@@ -17,6 +17,7 @@ struct Recorder {
     takes: Mutex<bool>,
     taken: Mutex<Vec<ActivationId>>,
     nudges: Mutex<usize>,
+    cancelled: Mutex<Vec<ActivationId>>,
     replies: Mutex<Vec<(ActivationId, Outcome)>>,
 }
 
@@ -32,6 +33,11 @@ impl Hands for Recorder {
 
     fn nudge(&self) {
         *self.nudges.lock() += 1;
+    }
+
+    fn cancelled(&self, delivery: Delivery) {
+        self.cancelled.lock().push(delivery.work.id);
+        delivery.ack();
     }
 }
 
@@ -236,4 +242,25 @@ async fn promised_work_is_on_disk_until_it_is_acked() {
             .expect("readable")
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn what_waits_can_be_cancelled_wherever_it_stands_in_its_queue() {
+    let rig = rig(Config::default());
+    let (first, second, third) = (work("guest", "a"), work("guest", "a"), work("guest", "a"));
+    let ids = [first.id, second.id, third.id];
+    for work in [first, second, third] {
+        rig.queue.enqueue(work).await.expect("room");
+    }
+    let own = Namespace::parse("guest").expect("legal");
+    rig.queue.cancel(&own, ids[0]);
+    rig.queue.cancel(&own, ids[2]);
+    assert_eq!(*rig.ends.cancelled.lock(), [ids[0], ids[2]]);
+    assert_eq!(rig.queue.backlog().count, 1);
+    let key = rig.queue.next(&|_| Runtime(0)).expect("one waits");
+    let left = rig.queue.pull(&key).expect("one waits");
+    assert_eq!(left.work.id, ids[1]);
+    assert!(rig.queue.is_empty());
+    assert_eq!(rig.queue.backlog().bytes, 0);
+    assert!(!rig.queue.cancels().is_asked(ids[0]), "it was forgotten");
 }

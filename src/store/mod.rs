@@ -20,6 +20,7 @@ pub(crate) mod fake;
 mod items_suite;
 #[cfg(test)]
 mod suite;
+pub(crate) mod watched;
 
 use std::sync::Arc;
 
@@ -252,6 +253,32 @@ pub(crate) struct ActivationFilter {
     pub(crate) name: Option<EntityName>,
     /// Package in the `path` annotation, or the binding's name in `binding`; with `name` only.
     pub(crate) package: Option<EntityName>,
+}
+
+impl ActivationFilter {
+    /// Whether the record is of the action that is asked for; when it started is not looked at.
+    pub(crate) fn names(&self, record: &Activation) -> bool {
+        let Some(name) = &self.name else {
+            return true;
+        };
+        let package = |wanted: &EntityName| package_of(record).as_deref() == Some(wanted.as_str());
+        record.name == *name && self.package.as_ref().is_none_or(package)
+    }
+}
+
+/// The package a record's action was found in: the binding's name when it was invoked through one.
+fn package_of(record: &Activation) -> Option<String> {
+    let text = |key| {
+        let value = record.annotations.get(key)?.to_value();
+        Some(value.as_str()?.to_owned())
+    };
+    if let Some(binding) = text("binding") {
+        return binding.split('/').nth(1).map(str::to_owned);
+    }
+    match text("path")?.split('/').collect::<Vec<_>>().as_slice() {
+        [_, package, _] => Some((*package).to_owned()),
+        _ => None,
+    }
 }
 
 /// Activation records.

@@ -282,3 +282,38 @@ async fn what_a_former_process_promised_is_run_again_but_not_for_ever() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_runs_can_be_told_to_stop_and_its_instance_with_it() {
+    let rig = rig(16);
+    rig.fake
+        .add("slow", Script::takes(Duration::from_secs(3600)));
+    rig.put(action("slow")).await;
+    rig.guest("c", |_| json!({ "action": "slow" })).await;
+    let whole = [
+        action("slow"),
+        sequence("s", &["/_/slow", "/_/slow"]),
+        conductor("c"),
+    ];
+    for action in whole {
+        let (caller, mut call) = Rig::call(action, None);
+        let id = call.id;
+        call.payload = Json::empty_object();
+        rig.invoker.invoke(caller, call).await.expect("accepted");
+        while rig.fake.seen().running == 0 {
+            tokio::task::yield_now().await;
+        }
+        let other = Namespace::parse("other").expect("legal");
+        assert!(!rig.invoker.cancel(&other, id));
+        assert!(rig.invoker.cancel(&namespace(), id));
+        while rig.invoker.is_in_flight(&namespace(), id) {
+            tokio::task::yield_now().await;
+        }
+        let record = rig.record(&id.to_string()).await;
+        assert_eq!(record.response.status, Status::ApplicationError);
+        assert_eq!(result(&record)["error"], "The activation was cancelled.");
+        assert_eq!(rig.fake.seen().running, 0);
+        assert!(!rig.queue.cancels().is_asked(id));
+        assert!(!rig.invoker.cancel(&namespace(), id), "it has ended");
+    }
+}

@@ -311,6 +311,10 @@ impl Hands for WorkerHands {
     fn nudge(&self) {
         self.0.pump();
     }
+
+    fn cancelled(&self, delivery: Delivery) {
+        run::cancelled(&self.0, delivery);
+    }
 }
 
 /// The worker as the queue knows it.

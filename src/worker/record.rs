@@ -7,7 +7,7 @@ use super::logs;
 use crate::model::json::Fields;
 use crate::model::{Activation, Annotations, Json, Response, Status, Timestamp};
 use crate::pool::Facts;
-use crate::queue::message::Work;
+use crate::queue::message::{CANCELLED, Work};
 use crate::sandbox::{LogLine, Outcome};
 
 /// Everything that is known when a run has ended.
@@ -36,6 +36,11 @@ const EXITED: &str = "The action did not produce a valid response and exited une
 const EXITED_INIT: &str = "The action did not initialize and exited unexpectedly.";
 const MEMORY: &str = "The action exhausted its memory and was aborted.";
 pub(super) const NO_ROOM: &str = "Failed to provision resources to run the action.";
+
+/// The response of a run that was told to stop.
+pub(super) fn cancelled() -> Response {
+    Response::error(Status::ApplicationError, CANCELLED)
+}
 
 /// The response of a guest that did `outcome`.
 pub(super) fn response(outcome: &Outcome, phase: Phase, work: &Work) -> Response {

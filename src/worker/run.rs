@@ -85,6 +85,7 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
 /// Puts the record, answers, acks; the permit goes last, so that a drain waits for all of it.
 async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>, permit: Permit) {
     let work = &delivery.work;
+    worker.queue.cancels().forget(work.id);
     let put = if work.record {
         worker.store.activations.put(Arc::clone(&record))
     } else {
@@ -132,7 +133,8 @@ async fn execute(
     let mut used = Duration::ZERO;
     let lease = {
         // One pair of clock readings for start and run: they are system calls.
-        let run = pin!(start_and_run(worker, work, claim, began, &mut ended));
+        let run = start_and_run(worker, work, claim, began, &mut ended);
+        let run = pin!(worker.queue.cancels().unless(work.id, run));
         let (cpu, share) = (&*worker.cpu, &*permit.share);
         Metered {
             run,
@@ -142,6 +144,10 @@ async fn execute(
         }
         .await
     };
+    let lease = lease.unwrap_or_else(|| {
+        ended.response = record::cancelled();
+        None
+    });
     ended.cpu = used;
     ended.took = began.elapsed();
     let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
@@ -290,6 +296,13 @@ fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
     }
     worker.queue.reply(record.id, Answer::Done(record));
     delivery.ack();
+}
+
+/// Records and answers work that was told to stop before it ran.
+pub(super) fn cancelled(worker: &Worker, delivery: Delivery) {
+    let facts = Facts::of(&delivery.work.namespace, &delivery.work.action);
+    let record = record::unrun(&delivery.work, &facts, record::cancelled());
+    fail(worker, delivery, record);
 }
 
 /// Takes up work that a former process accepted: queues it again, or records why it will not run.

@@ -391,7 +391,7 @@ async fn what_is_in_a_package_needs_the_package() {
 
 /// Puts an entity of another kind there.
 async fn plant(site: &Site, name: &str, collection: Collection) {
-    use crate::store::Entities as _;
+    use crate::store::Entities;
     let body = json!({
         "namespace": "guest", "package": null, "name": name, "version": "0.0.1", "publish": false, "updated": 1,
         "parameters": [], "annotations": [],
@@ -407,8 +407,6 @@ async fn plant(site: &Site, name: &str, collection: Collection) {
         code: None,
         body: body.to_string().into(),
     };
-    site.store
-        .put(document, None, Expect::Absent)
-        .await
-        .expect("room");
+    let put = Entities::put(&*site.store, document, None, Expect::Absent);
+    put.await.expect("room");
 }

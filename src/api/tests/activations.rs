@@ -1,7 +1,8 @@
 //! Activation records: one, lists, filters.
 
+use std::time::Duration;
+
 use super::*;
-use crate::store::Activations as _;
 
 async fn site() -> Site {
     let site = Site::new().await;
@@ -177,5 +178,80 @@ async fn what_has_no_end_shows_none() {
     let rows = site.get("_/activations").await.json();
     for absent in ["end", "duration", "statusCode", "cause"] {
         assert_eq!(rows[0].get(absent), None, "{absent}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_flight_can_be_cancelled_and_nothing_else() {
+    let site = site().await;
+    site.invoker.in_flight.lock().push(ActivationId(9));
+    let path = format!("_/activations/{}", id(9));
+    let got = site.guest("DELETE", &path, "").await;
+    assert_eq!(got.is(202).json(), json!({ "activationId": id(9) }));
+    let ended = format!("_/activations/{}", id(1));
+    site.guest("DELETE", &ended, "")
+        .await
+        .refuses(409, "The activation has ended already.");
+    let unknown = format!("_/activations/{}", id(8));
+    site.guest("DELETE", &unknown, "")
+        .await
+        .refuses(404, "The requested resource does not exist.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_can_be_waited_for() {
+    let site = site().await;
+    site.invoker.in_flight.lock().push(ActivationId(9));
+    let path = format!("_/activations/{}?wait=20", id(9));
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for number in [8, 9] {
+            let record = record(number, "a", 1000, Status::Success, &json!({}));
+            site.activations.put(Arc::new(record)).expect("room");
+        }
+    };
+    let (got, ()) = tokio::join!(site.get(&path), late);
+    assert_eq!(got.is(200).json()["activationId"], json!(id(9)));
+    // Nothing to wait for, or not long enough.
+    site.invoker.in_flight.lock().push(ActivationId(10));
+    for number in [7, 10] {
+        let path = format!("_/activations/{}?wait=20", id(number));
+        site.get(&path)
+            .await
+            .refuses(404, "The requested resource does not exist.");
+    }
+    for bad in ["61", "-1", "x"] {
+        let path = format!("_/activations/{}?wait={bad}", id(9));
+        site.get(&path).await.is(400);
+    }
+}
+
+#[tokio::test]
+async fn activations_are_told_as_they_end() {
+    let site = site().await;
+    let request = Request::builder()
+        .uri("/api/v1/namespaces/_/activations?events=true&name=a")
+        .header("authorization", basic(WELL_KNOWN_GUEST))
+        .header("accept", "text/event-stream")
+        .header("last-event-id", id(0))
+        .body(Body::empty())
+        .expect("a request");
+    let response = site.edge.respond(request).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    for (number, name) in [(4, "b"), (5, "a")] {
+        let record = record(number, name, 5000, Status::Success, &json!({}));
+        site.activations.put(Arc::new(record)).expect("room");
+    }
+    let mut body = response.into_body();
+    for number in [1, 2, 5] {
+        let frame = body.frame().await.expect("goes on").expect("unbroken");
+        let text = String::from_utf8(frame.into_data().expect("data").to_vec()).expect("text");
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some(format!("id: {}", id(number)).as_str()));
+        assert_eq!(lines.next(), Some("event: activation"));
+        let data = lines.next().and_then(|line| line.strip_prefix("data: "));
+        let record: Value = serde_json::from_str(data.expect("data")).expect("JSON");
+        assert_eq!(record["activationId"], json!(id(number)));
     }
 }

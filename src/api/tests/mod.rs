@@ -29,14 +29,17 @@ use crate::model::{
     Activation, ActivationId, Annotations, Digest, EntityName, Json, Namespace, Response, Status,
     Timestamp, Version,
 };
+use crate::store::Activations;
 use crate::store::catalog::Catalog;
 use crate::store::fake::Fake;
+use crate::store::watched::{Hub, Watched};
 
 /// Answers what the test says, and remembers what it was asked.
 #[derive(Default)]
 struct Scripted {
     answer: Mutex<Option<Result<Answer, invoke::Error>>>,
     asked: Mutex<Vec<(Caller, Call)>>,
+    in_flight: Mutex<Vec<ActivationId>>,
 }
 
 #[async_trait]
@@ -45,6 +48,14 @@ impl Invoke for Scripted {
         self.asked.lock().push((caller, call));
         let answer = self.answer.lock().take();
         answer.unwrap_or(Ok(Answer::Accepted(ActivationId(0xabc))))
+    }
+
+    fn cancel(&self, _: &Namespace, id: ActivationId) -> bool {
+        self.in_flight.lock().contains(&id)
+    }
+
+    fn is_in_flight(&self, _: &Namespace, id: ActivationId) -> bool {
+        self.in_flight.lock().contains(&id)
     }
 }
 
@@ -66,6 +77,8 @@ impl Upload for Compiler {
 /// A whole front in memory.
 struct Site {
     edge: Edge,
+    /// As the server puts them: whoever watches is told.
+    activations: Arc<dyn Activations>,
     store: Arc<Fake>,
     invoker: Arc<Scripted>,
     throttle: Arc<Throttle>,
@@ -122,9 +135,11 @@ impl Site {
         let (state, parts) = Self::state(defaults).await;
         let (store, invoker, ready) = parts;
         let throttle = Arc::clone(&state.throttle);
+        let activations = Arc::clone(&state.store.activations);
         let edge = Edge::new(state, config);
         Self {
             edge,
+            activations,
             store,
             invoker,
             throttle,
@@ -147,12 +162,16 @@ impl Site {
         let ready = Arc::new(Mutex::new(Ok(())));
         let is_ready = Arc::clone(&ready);
         let catalog = Arc::new(Catalog::new(Arc::clone(&store.entities), 1000));
+        let hub = Arc::new(Hub::default());
+        let mut store = store;
+        store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
         let state = State {
             resolver: Arc::new(Resolver::new(Arc::clone(&catalog))),
             catalog,
             store,
             keys: Arc::new(keys),
             throttle: Arc::new(Throttle::default()),
+            hub,
             invoker: Arc::clone(&invoker) as Arc<dyn Invoke>,
             uploads: Arc::new(Compiler),
             ready: Arc::new(move || is_ready.lock().clone()),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::model::{Activation, ActivationId, EntityName, Namespace, Timestamp};
+use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 use crate::store::{ActivationFilter, Activations, Page, Result};
 
 use super::chunk::{self, Chunk, Entry};
@@ -243,15 +243,7 @@ impl<'a> Listing<'a> {
     }
 
     fn matches(&self, record: &Activation) -> bool {
-        self.is_in_time(record.start) && self.is_named(record)
-    }
-
-    fn is_named(&self, record: &Activation) -> bool {
-        let Some(name) = &self.filter.name else {
-            return true;
-        };
-        let package = |wanted: &EntityName| package_of(record).as_deref() == Some(wanted.as_str());
-        record.name == *name && self.filter.package.as_ref().is_none_or(package)
+        self.is_in_time(record.start) && self.filter.names(record)
     }
 
     /// Merges what waits and the chunks, newest first. Chunks come in the order of their newest record; a candidate is
@@ -324,7 +316,7 @@ impl<'a> Listing<'a> {
             Source::Pending(record) => record,
             Source::Stored(chunk, index) => {
                 let record = chunk.record(self.connection, index)?;
-                if !self.is_named(&record) {
+                if !self.filter.names(&record) {
                     return Ok(None);
                 }
                 Arc::new(record)
@@ -402,7 +394,9 @@ impl<'a> Listing<'a> {
             if !self.may_match(entry) || waiting.contains(&entry.id) {
                 continue;
             }
-            if self.filter.name.is_none() || self.is_named(&chunk.record(self.connection, index)?) {
+            if self.filter.name.is_none()
+                || self.filter.names(&chunk.record(self.connection, index)?)
+            {
                 count += 1;
             }
         }
@@ -415,20 +409,5 @@ impl<'a> Listing<'a> {
             self.filter.since.map_or(0, |since| to_int(since.0)),
             self.filter.upto.map_or(i64::MAX, |upto| to_int(upto.0)),
         )
-    }
-}
-
-/// The package a record's action was found in: the binding's name when it was invoked through one.
-fn package_of(record: &Activation) -> Option<String> {
-    let text = |key| {
-        let value = record.annotations.get(key)?.to_value();
-        Some(value.as_str()?.to_owned())
-    };
-    if let Some(binding) = text("binding") {
-        return binding.split('/').nth(1).map(str::to_owned);
-    }
-    match text("path")?.split('/').collect::<Vec<_>>().as_slice() {
-        [_, package, _] => Some((*package).to_owned()),
-        _ => None,
     }
 }
