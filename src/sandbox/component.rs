@@ -16,7 +16,7 @@ use super::program::{Code, Linked};
 use super::run::{End, blame, command_outcome, finish, is_sound, no_stack, read, until};
 use super::stacks::Keep;
 use super::{
-    Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started,
+    Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started, p2,
 };
 
 /// A handler's answer: `ok` or `err`, both JSON.
@@ -93,6 +93,7 @@ fn is_handler(ty: &ComponentFunc) -> bool {
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    p2::add_to_linker(&mut linker)?;
     for name in ["wisp:action/context", "wisp:action/context@1.0.0"] {
         linker.instance(name)?.func_wrap(
             "get",

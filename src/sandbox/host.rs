@@ -1,7 +1,7 @@
 //! What a store holds beside the guest, and the functions a guest may import.
 //!
 //! Kept small: a hundred thousand idle instances each have one. What only some runs need (captured output, the WASI
-//! 0.2 context) is boxed and made when first used.
+//! 0.2 context, files) is boxed and made when first used.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use wasmtime::{Caller, Engine, Extern, Linker, Memory};
 
+use super::files::{FileError, Shared, Table};
 use super::limits::Meter;
 use super::output::{Captured, Output};
-use super::{Input, Stream, wasi};
+use super::{Input, Stream, files, wasi};
 
 /// A guest's own end, on its way through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,10 @@ pub(super) struct Host {
     output: Option<Arc<Mutex<Output>>>,
     /// For components that import WASI 0.2.
     pub(super) p2: Option<Box<super::p2::P2>>,
+    /// Its private `/tmp`, once it has asked for files.
+    files: Option<Shared>,
+    /// What preview 1 has open there.
+    pub(super) open: Option<Box<Table>>,
 }
 
 impl Host {
@@ -55,7 +60,24 @@ impl Host {
             answer_bytes_max: None,
             output: None,
             p2: None,
+            files: None,
+            open: None,
         }
+    }
+
+    /// The guest's files: empty when they are first asked for.
+    pub(super) fn files(&mut self) -> &Shared {
+        self.files
+            .get_or_insert_with(|| files::share(self.meter.shared()))
+    }
+
+    /// What preview 1 has open, with the root when that is first asked for.
+    pub(super) fn table(&mut self) -> Result<&mut Table, FileError> {
+        if self.open.is_none() {
+            let table = Table::new(Arc::clone(self.files()))?;
+            self.open = Some(Box::new(table));
+        }
+        self.open.as_deref_mut().ok_or(FileError::BadDescriptor)
     }
 
     /// Begins a run; with `answer_bytes_max`, the last line of stdout is its result and `stdin` its parameters.

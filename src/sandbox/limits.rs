@@ -1,14 +1,17 @@
-//! What one store may hold: the sum over all its memories and tables and the host's share, not each memory by itself.
+//! What one store may hold: the sum over all its memories and tables, its files and the host's share, not each memory by
+//! itself.
 //!
 //! Invariants:
 //! - nothing grows before it is granted: the meter asks the [`Grant`] for what `held` is to pass `granted` by;
 //! - `held <= limit` always; a wish beyond it is refused and remembered, so that a guest that dies of it is reported
 //!   as out of memory and not as whatever its language made of `memory.grow` answering -1;
-//! - what was granted stays granted until the grant is dropped with the instance: linear memory never shrinks.
+//! - what was granted stays granted until the run ends: linear memory never shrinks, and what files give back is there
+//!   for what grows next. Between runs it may be taken back down to what is held.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use wasmtime::ResourceLimiterAsync;
 
 use super::Grant;
@@ -25,16 +28,65 @@ pub(super) enum Denied {
     Room,
 }
 
-/// Counts what a store holds and asks before it grows.
-pub(super) struct Meter {
+/// What a store holds, of what it was granted.
+#[derive(Clone)]
+pub(super) struct Account {
     limit: usize,
     held: usize,
     granted: usize,
     peak: usize,
+    grant: Arc<dyn Grant>,
+}
+
+impl Account {
+    /// Takes `bytes` at once or not at all. A refusal is the caller's to tell: it is not remembered.
+    pub(super) fn try_take(&mut self, bytes: usize) -> bool {
+        let Some(missing) = self.missing(bytes) else {
+            return false;
+        };
+        if missing > 0 && !self.grant.try_grow(missing) {
+            return false;
+        }
+        self.add(bytes, missing);
+        true
+    }
+
+    /// Gives back what was taken; it stays granted, for whatever grows next.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        self.held = self.held.saturating_sub(bytes);
+    }
+
+    /// Bytes held now.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// What must still be granted for `bytes` more; `None` when that would pass the limit.
+    fn missing(&self, bytes: usize) -> Option<usize> {
+        let wanted = self.held.saturating_add(bytes);
+        (wanted <= self.limit).then(|| wanted.saturating_sub(self.granted))
+    }
+
+    fn add(&mut self, bytes: usize, missing: usize) {
+        self.granted += missing;
+        self.held += bytes;
+        self.peak = self.peak.max(self.held);
+    }
+}
+
+/// Where the account is: with the meter, or, once the guest has files, shared with them.
+enum Book {
+    Own(Account),
+    Shared(Arc<Mutex<Account>>),
+}
+
+/// Counts what a store holds and asks before it grows.
+pub(super) struct Meter {
+    book: Book,
     /// What the growth under way would add; taken back when wasmtime then fails to do it.
     pending: usize,
     denied: Option<Denied>,
-    grant: Arc<dyn Grant>,
 }
 
 impl Meter {
@@ -46,24 +98,50 @@ impl Meter {
         grant: Arc<dyn Grant>,
     ) -> Self {
         Self {
-            limit,
-            held: host_share,
-            granted,
-            peak: host_share,
+            book: Book::Own(Account {
+                limit,
+                held: host_share,
+                granted,
+                peak: host_share,
+                grant,
+            }),
             pending: 0,
             denied: None,
-            grant,
+        }
+    }
+
+    /// The account, for what else of the store takes memory.
+    pub(super) fn shared(&mut self) -> Arc<Mutex<Account>> {
+        let shared = match &self.book {
+            Book::Own(account) => Arc::new(Mutex::new(account.clone())),
+            Book::Shared(account) => return Arc::clone(account),
+        };
+        self.book = Book::Shared(Arc::clone(&shared));
+        shared
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
+        match &self.book {
+            Book::Own(account) => look(account),
+            Book::Shared(account) => look(&account.lock()),
+        }
+    }
+
+    fn with<T>(&mut self, change: impl FnOnce(&mut Account) -> T) -> T {
+        match &mut self.book {
+            Book::Own(account) => change(account),
+            Book::Shared(account) => change(&mut account.lock()),
         }
     }
 
     /// Bytes held now.
     pub(super) fn held(&self) -> usize {
-        self.held
+        self.read(|account| account.held)
     }
 
     /// Most bytes held since the last [`Meter::begin`].
     pub(super) fn peak(&self) -> usize {
-        self.peak
+        self.read(|account| account.peak)
     }
 
     /// Why the last wish of this run was refused, if one was.
@@ -71,46 +149,38 @@ impl Meter {
         self.denied
     }
 
-    /// Begins a run: forgets what was refused and how high it was before.
+    /// Begins a run: forgets what was refused, how high it was before, and what was granted beyond what is held, which
+    /// whoever grants takes back from an instance that waits.
     pub(super) fn begin(&mut self) {
         self.denied = None;
-        self.peak = self.held;
         self.pending = 0;
+        self.with(|account| {
+            account.peak = account.held;
+            account.granted = account.granted.min(account.held);
+        });
     }
 
     /// Takes `bytes`, waiting for them a bounded time.
     async fn grow(&mut self, bytes: usize) -> bool {
-        let Some(missing) = self.missing(bytes) else {
+        let Some(missing) = self.read(|account| account.missing(bytes)) else {
+            self.denied = Some(Denied::Limit);
             return false;
         };
-        if missing > 0 && !self.grant.try_grow(missing) && !self.grant.grow(missing).await {
-            self.denied = Some(Denied::Room);
-            return false;
+        if missing > 0 {
+            let grant = self.read(|account| Arc::clone(&account.grant));
+            if !grant.try_grow(missing) && !grant.grow(missing).await {
+                self.denied = Some(Denied::Room);
+                return false;
+            }
         }
-        self.add(bytes, missing);
+        self.with(|account| account.add(bytes, missing));
         self.pending = bytes;
         true
     }
 
-    /// What must still be granted for `bytes` more; `None` when that would pass the limit.
-    fn missing(&mut self, bytes: usize) -> Option<usize> {
-        let wanted = self.held.saturating_add(bytes);
-        if wanted > self.limit {
-            self.denied = Some(Denied::Limit);
-            return None;
-        }
-        Some(wanted.saturating_sub(self.granted))
-    }
-
-    fn add(&mut self, bytes: usize, missing: usize) {
-        self.granted += missing;
-        self.held += bytes;
-        self.peak = self.peak.max(self.held);
-    }
-
     fn take_back_pending(&mut self) {
-        self.held = self.held.saturating_sub(self.pending);
-        self.pending = 0;
+        let pending = std::mem::take(&mut self.pending);
+        self.with(|account| account.give_back(pending));
     }
 }
 
@@ -158,7 +228,7 @@ impl ResourceLimiterAsync for Meter {
 mod tests {
     use super::*;
 
-    struct Room(parking_lot::Mutex<usize>);
+    struct Room(Mutex<usize>);
 
     #[async_trait]
     impl Grant for Room {
@@ -176,7 +246,7 @@ mod tests {
     }
 
     fn meter(limit: usize, room: usize) -> Meter {
-        Meter::new(limit, 10, 10, Arc::new(Room(parking_lot::Mutex::new(room))))
+        Meter::new(limit, 10, 10, Arc::new(Room(Mutex::new(room))))
     }
 
     #[tokio::test]
@@ -203,6 +273,25 @@ mod tests {
         assert_eq!(meter.held(), 10 + 2 * TABLE_ELEMENT_BYTES);
         meter.table_grow_failed(wasmtime::Error::msg("no")).unwrap();
         assert_eq!(meter.held(), 10);
+    }
+
+    #[tokio::test]
+    async fn what_files_take_counts_and_a_refusal_to_them_is_not_remembered() {
+        let mut meter = meter(1000, 1000);
+        let account = meter.shared();
+        assert!(account.lock().try_take(600));
+        assert!(!account.lock().try_take(500));
+        assert_eq!((meter.held(), meter.denied()), (610, None));
+        assert!(!meter.memory_growing(0, 500, None).await.unwrap());
+        assert_eq!(meter.denied(), Some(Denied::Limit));
+        account.lock().give_back(600);
+        assert!(meter.memory_growing(0, 500, None).await.unwrap());
+        assert_eq!((meter.held(), meter.peak()), (510, 610));
+        meter.begin();
+        assert_eq!(meter.peak(), 510);
+        // What was granted beyond what is held must be granted again: here it no longer can be.
+        assert!(!account.lock().try_take(490));
+        assert!(account.lock().try_take(390));
     }
 
     #[tokio::test]

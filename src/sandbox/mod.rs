@@ -21,6 +21,7 @@ mod engine;
 mod epoch;
 #[cfg(test)]
 pub(crate) mod fake;
+mod files;
 mod host;
 mod instance;
 mod limits;

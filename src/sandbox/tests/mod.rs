@@ -7,4 +7,5 @@ mod command;
 mod compile;
 mod component;
 mod core;
+mod files;
 mod harness;

@@ -1,6 +1,6 @@
 //! WASI preview 1, the least that programs need: arguments, environment, clocks, randomness, stdin, stdout, stderr,
-//! waiting, and an end. No files, no sockets. All 46 functions exist, so that any module links; those that make no
-//! sense here answer an error number.
+//! files in a private `/tmp`, waiting, and an end. No links, no sockets. All 46 functions exist, so that any module links;
+//! those that make no sense here answer an error number.
 //!
 //! Written here and not taken from a crate because a command runs in some ten microseconds, of which a general
 //! implementation takes a third.
@@ -11,11 +11,14 @@
 //! - the guest never makes the host panic, and a wrong pointer is an error number, not a trap.
 
 mod absent;
+mod files;
+mod paths;
 mod stdio;
 mod wait;
 
 use wasmtime::{Caller, Linker};
 
+use super::files::FileError;
 use super::host::{self, Host, Stop};
 use crate::model::time::nanos_now;
 
@@ -29,12 +32,43 @@ const VECTORS_MAX: u32 = 1024;
 #[repr(u16)]
 enum Errno {
     Badf = 8,
+    Exist = 20,
     Fault = 21,
+    Fbig = 22,
+    Ilseq = 25,
     Inval = 28,
+    Isdir = 31,
+    Mfile = 33,
+    Nametoolong = 37,
+    Noent = 44,
+    Nospc = 51,
     Nosys = 52,
-    Notsup = 58,
+    Notdir = 54,
+    Notempty = 55,
     Notsock = 57,
+    Notsup = 58,
+    Perm = 63,
     Spipe = 70,
+}
+
+impl From<FileError> for Errno {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::BadDescriptor => Self::Badf,
+            FileError::Exists => Self::Exist,
+            FileError::IllegalName => Self::Ilseq,
+            FileError::Invalid => Self::Inval,
+            FileError::IsDirectory => Self::Isdir,
+            FileError::NameTooLong => Self::Nametoolong,
+            FileError::NoSpace => Self::Nospc,
+            FileError::NotDirectory => Self::Notdir,
+            FileError::NotEmpty => Self::Notempty,
+            FileError::NotFound => Self::Noent,
+            FileError::Outside => Self::Perm,
+            FileError::TooLarge => Self::Fbig,
+            FileError::TooManyOpen => Self::Mfile,
+        }
+    }
 }
 
 /// What a function answers: 0 or an error number.
@@ -133,12 +167,28 @@ fn environment(host: &Host) -> Vec<String> {
 
 const MODULE: &str = "wasi_snapshot_preview1";
 
+/// Adds a function that takes the guest and these arguments.
+macro_rules! provide {
+    ($linker:expr, $name:ident($($arg:ident: $ty:ty),*)) => {
+        $linker.func_wrap(
+            MODULE,
+            stringify!($name),
+            |mut caller: Caller<'_, Host>, $($arg: $ty),*| {
+                number(Guest::of(&mut caller).and_then(|mut guest| $name(&mut guest, $($arg),*)))
+            },
+        )?
+    };
+}
+use provide;
+
 /// Adds all of preview 1.
 ///
 /// # Errors
 /// When a function is there already: ours.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     stdio::add_to_linker(linker)?;
+    files::add_to_linker(linker)?;
+    paths::add_to_linker(linker)?;
     wait::add_to_linker(linker)?;
     absent::add_to_linker(linker)?;
     linker

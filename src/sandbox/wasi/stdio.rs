@@ -1,27 +1,18 @@
-//! stdin, stdout, stderr.
+//! stdin, stdout, stderr, and the functions they share with files.
 
 use wasmtime::{Caller, Linker};
 
 use super::super::Stream;
 use super::super::host::Host;
-use super::{Answer, CHUNK_BYTES_MAX, Errno, Guest, MODULE, VECTORS_MAX, number};
+use super::{Answer, CHUNK_BYTES_MAX, Errno, Guest, MODULE, VECTORS_MAX, files, number, provide};
 
 /// A character device, as programs take stdio for.
 const FILETYPE_CHARACTER_DEVICE: u8 = 2;
 const RIGHT_FD_READ: u64 = 1 << 1;
 const RIGHT_FD_WRITE: u64 = 1 << 6;
 
-/// The stream behind a descriptor that can be written to.
-fn writable(fd: u32) -> Result<Stream, Errno> {
-    match fd {
-        1 => Ok(Stream::Stdout),
-        2 => Ok(Stream::Stderr),
-        _ => Err(Errno::Badf),
-    }
-}
-
 /// Visits the vectors at `ptr` until one chunk is done; answers how many bytes that was.
-fn vectors(
+pub(super) fn vectors(
     guest: &mut Guest<'_>,
     ptr: u32,
     count: u32,
@@ -49,7 +40,12 @@ fn vectors(
 }
 
 fn fd_write(guest: &mut Guest<'_>, fd: u32, vector: u32, count: u32, written: u32) -> Answer {
-    let stream = writable(fd)?;
+    let stream = match fd {
+        0 => return Err(Errno::Badf),
+        1 => Stream::Stdout,
+        2 => Stream::Stderr,
+        _ => return files::write(guest, (fd, None), (vector, count, written)),
+    };
     let size = vectors(guest, vector, count, |guest, ptr, len| {
         let range = super::host::range(ptr, len).ok_or(Errno::Fault)?;
         let bytes = guest.bytes.get(range).ok_or(Errno::Fault)?;
@@ -60,8 +56,10 @@ fn fd_write(guest: &mut Guest<'_>, fd: u32, vector: u32, count: u32, written: u3
 }
 
 fn fd_read(guest: &mut Guest<'_>, fd: u32, vector: u32, count: u32, read: u32) -> Answer {
-    if fd != 0 {
-        return Err(Errno::Badf);
+    match fd {
+        0 => {}
+        1 | 2 => return Err(Errno::Badf),
+        _ => return files::read(guest, (fd, None), (vector, count, read)),
     }
     let size = vectors(guest, vector, count, |guest, ptr, len| {
         guest.slice(ptr, len)?;
@@ -77,7 +75,7 @@ fn fd_fdstat_get(guest: &mut Guest<'_>, fd: u32, ptr: u32) -> Answer {
     let rights = match fd {
         0 => RIGHT_FD_READ,
         1 | 2 => RIGHT_FD_WRITE,
-        _ => return Err(Errno::Badf),
+        _ => return files::fdstat(guest, fd, ptr),
     };
     let mut stat = [0_u8; 24];
     stat[0] = FILETYPE_CHARACTER_DEVICE;
@@ -87,81 +85,21 @@ fn fd_fdstat_get(guest: &mut Guest<'_>, fd: u32, ptr: u32) -> Answer {
 
 fn fd_filestat_get(guest: &mut Guest<'_>, fd: u32, ptr: u32) -> Answer {
     if fd > 2 {
-        return Err(Errno::Badf);
+        return files::filestat(guest, fd, ptr);
     }
     let mut stat = [0_u8; 64];
     stat[16] = FILETYPE_CHARACTER_DEVICE;
     guest.put(ptr, &stat)
 }
 
-/// What stdio answers to calls that only files know: `known` for 0 to 2, a bad descriptor otherwise.
-fn on_stdio(fd: u32, known: Errno) -> i32 {
-    number(Err(if fd <= 2 { known } else { Errno::Badf }))
-}
-
-/// What stdio accepts without doing anything.
-fn accepted(fd: u32) -> i32 {
-    number(if fd <= 2 { Ok(()) } else { Err(Errno::Badf) })
-}
-
-/// Adds the functions on open descriptors.
+/// Adds the functions on descriptors that stdio has answers of its own to.
 ///
 /// # Errors
 /// When a function is there already: ours.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    linker
-        .func_wrap(
-            MODULE,
-            "fd_write",
-            |mut caller: Caller<'_, Host>, fd: u32, vector: u32, count: u32, written: u32| {
-                number(
-                    Guest::of(&mut caller)
-                        .and_then(|mut guest| fd_write(&mut guest, fd, vector, count, written)),
-                )
-            },
-        )?
-        .func_wrap(
-            MODULE,
-            "fd_read",
-            |mut caller: Caller<'_, Host>, fd: u32, vector: u32, count: u32, read: u32| {
-                number(
-                    Guest::of(&mut caller)
-                        .and_then(|mut guest| fd_read(&mut guest, fd, vector, count, read)),
-                )
-            },
-        )?
-        .func_wrap(
-            MODULE,
-            "fd_fdstat_get",
-            |mut caller: Caller<'_, Host>, fd: u32, ptr: u32| {
-                number(
-                    Guest::of(&mut caller).and_then(|mut guest| fd_fdstat_get(&mut guest, fd, ptr)),
-                )
-            },
-        )?
-        .func_wrap(
-            MODULE,
-            "fd_filestat_get",
-            |mut caller: Caller<'_, Host>, fd: u32, ptr: u32| {
-                number(
-                    Guest::of(&mut caller)
-                        .and_then(|mut guest| fd_filestat_get(&mut guest, fd, ptr)),
-                )
-            },
-        )?
-        .func_wrap(MODULE, "fd_fdstat_set_flags", |fd: u32, _flags: u32| {
-            accepted(fd)
-        })?
-        .func_wrap(MODULE, "fd_close", accepted)?
-        .func_wrap(MODULE, "fd_sync", accepted)?
-        .func_wrap(MODULE, "fd_datasync", accepted)?
-        .func_wrap(
-            MODULE,
-            "fd_seek",
-            |fd: u32, _offset: i64, _whence: u32, _ptr: u32| on_stdio(fd, Errno::Spipe),
-        )?
-        .func_wrap(MODULE, "fd_tell", |fd: u32, _ptr: u32| {
-            on_stdio(fd, Errno::Spipe)
-        })?;
+    provide!(linker, fd_write(fd: u32, vector: u32, count: u32, written: u32));
+    provide!(linker, fd_read(fd: u32, vector: u32, count: u32, read: u32));
+    provide!(linker, fd_fdstat_get(fd: u32, ptr: u32));
+    provide!(linker, fd_filestat_get(fd: u32, ptr: u32));
     Ok(())
 }

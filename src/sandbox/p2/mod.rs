@@ -1,5 +1,10 @@
-//! WASI 0.2 for components, from `wasmtime-wasi`: clocks, randomness, environment, stdio into the captured output. No
-//! directories, no network. Made only for components that import it.
+//! WASI 0.2 for components, from `wasmtime-wasi`: clocks, randomness, environment, stdio into the captured output, and
+//! files of our own. No host directories, no network. Made only for components that import it.
+
+mod files;
+mod streams;
+
+pub(super) use files::add_to_linker;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,12 +62,22 @@ impl P2 {
     }
 }
 
+impl Host {
+    fn p2(&mut self) -> &mut P2 {
+        self.p2
+            .as_mut()
+            .expect("a component that imports WASI has its context from the start")
+    }
+
+    /// What the guest holds of the host.
+    fn resources(&mut self) -> &mut ResourceTable {
+        &mut self.p2().table
+    }
+}
+
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let p2 = self
-            .p2
-            .as_mut()
-            .expect("a component that imports WASI has its context from the start");
+        let p2 = self.p2();
         WasiCtxView {
             ctx: &mut p2.ctx,
             table: &mut p2.table,
