@@ -289,6 +289,43 @@ async fn a_slot_is_zero_for_the_next_tenant() {
 }
 
 #[tokio::test]
+async fn a_slots_table_is_null_for_the_next_tenant() {
+    let lab = Lab::with(crate::sandbox::Config {
+        small_slots: Some(1),
+        large_slots: Some(1),
+        ..config()
+    });
+    // One has an element of its own and sets others; the other, another module, counts those that are not null.
+    let dirty = "(table $t 100 100 funcref) (elem $f declare func $secret) (elem (i32.const 0) $secret) (func $secret)";
+    let set = "(local $i i32)
+        (loop $next
+          (table.set $t (local.get $i) (ref.func $secret))
+          (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))
+        (i64.const 0x1000000001)";
+    let clean = "(table $t 100 100 funcref)";
+    let count = "(local $i i32) (local $s i32)
+        (loop $next
+          (if (i32.eqz (ref.is_null (table.get $t (local.get $i))))
+            (then (local.set $s (i32.const 1))))
+          (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100))))
+        (i32.store8 (i32.const 8) (i32.add (i32.const 48) (local.get $s))) (i64.const 0x800000001)";
+    for (dirty, clean) in [
+        (core("1 1", dirty, set), core("1 1", clean, count)),
+        (large(dirty, set), large(clean, count)),
+    ] {
+        lab.instance(&dirty).await.run(input("{}")).await.unwrap();
+        assert_eq!(lab.outcome(&clean).await, answered("0"));
+        // The count finds what is there: in the dirty module itself.
+        let (_, look) = count.split_once("(local $s i32)").unwrap();
+        let look = format!("(local.set $i (i32.const 0)) {look}");
+        let own = dirty.replace("(local $i i32)", "(local $i i32) (local $s i32)");
+        let own = own.replace("(i64.const 0x1000000001)", &look);
+        assert_eq!(lab.outcome(&own).await, answered("1"));
+        assert_eq!(lab.outcome(&clean).await, answered("0"));
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_is_dropped_leaves_an_instance_nobody_may_use() {
     let lab = Lab::new();
     let mut instance = lab.instance(&core("1 1", "", LOOP)).await;
