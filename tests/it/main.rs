@@ -15,6 +15,7 @@ mod contract_throttle;
 mod drain;
 mod durability;
 mod fairness;
+mod guest_files;
 mod harness;
 mod metrics;
 mod readme;

@@ -8,6 +8,8 @@ pub(crate) const ECHO: &str = include_str!("../../fixtures/guests/echo.wat");
 pub(crate) const SLEEP: &str = include_str!("../../fixtures/guests/sleep.wat");
 /// Computes for about `{"rounds": N}` nanoseconds, then answers its parameters.
 pub(crate) const BURN: &str = include_str!("../../fixtures/guests/burn.wat");
+/// Counts its runs in a file, up to 9: `{"n":1}`, …
+pub(crate) const KEEPS: &str = include_str!("../../fixtures/guests/keeps.wat");
 /// Never answers.
 pub(crate) const SPIN: &str = include_str!("../../fixtures/guests/spin.wat");
 
