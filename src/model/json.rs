@@ -4,6 +4,7 @@
 //! and never built into a tree on the path of an invocation.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -274,6 +275,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
+/// Fields among which a key is looked for one by one. A payload may have a hundred thousand of them, and must not cost
+/// their square.
+const LINEAR_MAX: usize = 32;
+
 /// Lays objects over one another by their top-level keys, later over earlier; values are copied, never merged.
 ///
 /// Layers that are no objects count as empty.
@@ -285,21 +290,30 @@ pub fn overlay(layers: &[&Json]) -> Json {
         [only] if only.is_object() => return (**only).clone(),
         _ => {}
     }
-    let mut merged: Vec<(Cow<'_, str>, &RawValue)> = Vec::new();
-    for (key, value) in filled
-        .iter()
-        .filter_map(|json| Fields::of(json))
-        .flat_map(|f| f.0)
-    {
-        match merged.iter_mut().find(|(k, _)| *k == key) {
-            Some(slot) => slot.1 = value,
-            None => merged.push((key, value)),
+    let fields = filled.iter().filter_map(|json| Fields::of(json));
+    let all: Vec<(Cow<'_, str>, &RawValue)> = fields.flat_map(|fields| fields.0).collect();
+    let mut merged: Vec<(&str, &RawValue)> = Vec::with_capacity(all.len());
+    if all.len() <= LINEAR_MAX {
+        for (key, value) in &all {
+            match merged.iter_mut().find(|(k, _)| k == key) {
+                Some(slot) => slot.1 = value,
+                None => merged.push((key, value)),
+            }
         }
+    } else {
+        let places = all
+            .iter()
+            .enumerate()
+            .map(|(place, (key, _))| (&**key, place));
+        let last: HashMap<&str, usize> = places.collect();
+        let is_last = |(place, (key, _)): &(usize, &(Cow<'_, str>, _))| last[&**key] == *place;
+        let kept = all.iter().enumerate().filter(is_last);
+        merged.extend(kept.map(|(_, (key, value))| (&**key, *value)));
     }
     Json::from_serialize(&AsMap(&merged))
 }
 
-struct AsMap<'a>(&'a [(Cow<'a, str>, &'a RawValue)]);
+struct AsMap<'a>(&'a [(&'a str, &'a RawValue)]);
 
 impl Serialize for AsMap<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -348,6 +362,19 @@ mod tests {
             &json(r#"{"b":{"y":2},"c":3}"#),
         ]);
         assert_eq!(merged, json(r#"{"a":1,"b":{"y":2},"c":3}"#));
+    }
+
+    #[test]
+    fn many_fields_are_merged_as_few_are() {
+        let object = |count: u64, value: u64| {
+            let fields = (0..count).map(|n| (format!("k{n}"), value));
+            Json::from_serialize(&fields.collect::<std::collections::BTreeMap<_, _>>())
+        };
+        let merged = overlay(&[&object(100_000, 1), &object(50_000, 2)]);
+        let fields = Fields::of(&merged).expect("an object");
+        assert_eq!(fields.0.len(), 100_000);
+        assert_eq!(fields.last("k49999").map(RawValue::get), Some("2"));
+        assert_eq!(fields.last("k50000").map(RawValue::get), Some("1"));
     }
 
     #[test]
