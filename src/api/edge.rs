@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use super::error::Error;
-use super::{Config, Front, State, router};
+use super::{Config, Front, State, router, web};
 use crate::telemetry::metrics;
 
 /// Says which request this was; `code` in errors.
@@ -62,15 +62,17 @@ impl Edge {
     pub(crate) async fn respond(&self, mut request: Request) -> Response {
         let started = Instant::now();
         let method = request.method().clone();
-        let is_rest = is_rest(request.uri().path());
-        let noun = noun(request.uri().path());
-        let transaction = transaction(request.headers_mut());
-        let mut response = if method == Method::OPTIONS {
+        let face = Face::of(request.uri().path());
+        let noun = noun(face, request.uri().path());
+        let transaction = transaction(request.headers_mut(), face);
+        let mut response = if method == Method::OPTIONS && !face.is_of_tenants() {
             Response::new(Body::empty())
-        } else if let Some(error) = self.refuse(&request, is_rest) {
+        } else if let Some(error) = self.refuse(&request, face) {
             let mut response = Response::new(Body::empty());
             error.fill(&mut response, &transaction);
             response
+        } else if face == Face::Web {
+            web::answer(&self.front, request, &transaction).await
         } else {
             let mut router = self.router.clone();
             let mut response = match router.call(request).await {
@@ -83,14 +85,11 @@ impl Edge {
             response
         };
         let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS);
-        let methods = if is_rest {
-            REST_METHODS
-        } else {
-            SERVER_METHODS
-        };
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        match face {
+            Face::Rest => allow_rest(headers),
+            Face::Server => allow(headers, SERVER_METHODS),
+            Face::Web => {}
+        }
         headers.insert(X_REQUEST_ID, transaction);
         observe(&Seen {
             method,
@@ -102,7 +101,7 @@ impl Edge {
     }
 
     /// What no route would take.
-    fn refuse(&self, request: &Request, is_rest: bool) -> Option<Error> {
+    fn refuse(&self, request: &Request, face: Face) -> Option<Error> {
         let uri = request.uri();
         let length = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
         let max = self.front.config.uri_bytes_max;
@@ -110,7 +109,7 @@ impl Edge {
             let text = format!("URI longer than allowed: {length} > {max} bytes.");
             return Some(Error::new(StatusCode::URI_TOO_LONG, text));
         }
-        if is_rest && !accepts_json(request.headers()) && !asks_for_events(request) {
+        if face == Face::Rest && !accepts_json(request.headers()) && !asks_for_events(request) {
             let text =
                 "Resource representation is only available with these types:\napplication/json";
             return Some(Error::new(StatusCode::NOT_ACCEPTABLE, text));
@@ -164,7 +163,10 @@ fn verb(method: &Method) -> &'static str {
 }
 
 /// What the path is about: few words, whatever clients send, so that they may label metrics.
-fn noun(path: &str) -> &'static str {
+fn noun(face: Face, path: &str) -> &'static str {
+    if face == Face::Web {
+        return "web";
+    }
     let mut segments = path.split('/').skip(1);
     match segments.next() {
         Some("api") => match segments.nth(3) {
@@ -183,13 +185,50 @@ fn noun(path: &str) -> &'static str {
     }
 }
 
-fn is_rest(path: &str) -> bool {
-    path.strip_prefix("/api/v1")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whose path it is. What tenants show to the world goes past the router: its paths are read by hand, its methods are
+/// the actions' to choose from, and so are the headers of CORS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Face {
+    /// The API.
+    Rest,
+    /// Web actions.
+    Web,
+    /// Everything else.
+    Server,
 }
 
-/// The client's id, if it may choose one, else a fresh one; either is in `headers` afterwards, for handlers.
-fn transaction(headers: &mut HeaderMap) -> HeaderValue {
+impl Face {
+    fn of(path: &str) -> Self {
+        if path.starts_with(web::PREFIX) {
+            return Self::Web;
+        }
+        let rest = path.strip_prefix("/api/v1");
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Self::Rest
+        } else {
+            Self::Server
+        }
+    }
+
+    fn is_of_tenants(self) -> bool {
+        self == Self::Web
+    }
+}
+
+/// Says that the API may be used from within any web page.
+pub(super) fn allow_rest(headers: &mut HeaderMap) {
+    allow(headers, REST_METHODS);
+}
+
+fn allow(headers: &mut HeaderMap, methods: HeaderValue) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+}
+
+/// The client's id, if it may choose one, else a fresh one; either is in `headers` afterwards, for handlers. Except where
+/// actions get to see the headers: theirs are the client's alone.
+fn transaction(headers: &mut HeaderMap, face: Face) -> HeaderValue {
     if let Some(given) = headers.get(X_REQUEST_ID) {
         let bytes = given.as_bytes();
         let is_text = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
@@ -202,7 +241,9 @@ fn transaction(headers: &mut HeaderMap) -> HeaderValue {
     }
     let fresh = HeaderValue::from_maybe_shared(bytes::Bytes::copy_from_slice(&fresh_id()))
         .unwrap_or(HeaderValue::from_static("none"));
-    headers.insert(X_REQUEST_ID, fresh.clone());
+    if !face.is_of_tenants() {
+        headers.insert(X_REQUEST_ID, fresh.clone());
+    }
     fresh
 }
 

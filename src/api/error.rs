@@ -164,8 +164,22 @@ impl Error {
         self
     }
 
+    /// The status it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
     /// Fills `response` (whose own headers stay: the router's `Allow`) and logs the cause.
     pub(super) fn fill(self, response: &mut Response, transaction: &HeaderValue) {
+        self.fill_printed(response, transaction, false);
+    }
+
+    /// As [`Error::fill`], for people: in several lines.
+    pub(super) fn fill_pretty(self, response: &mut Response, transaction: &HeaderValue) {
+        self.fill_printed(response, transaction, true);
+    }
+
+    fn fill_printed(self, response: &mut Response, transaction: &HeaderValue, pretty: bool) {
         #[derive(Serialize)]
         struct Shape<'a> {
             error: &'a str,
@@ -186,7 +200,12 @@ impl Error {
             }
         }
         let shape = Shape { error: &text, code };
-        *response.body_mut() = Body::from(serde_json::to_vec(&shape).unwrap_or_default());
+        let printed = if pretty {
+            serde_json::to_vec_pretty(&shape)
+        } else {
+            serde_json::to_vec(&shape)
+        };
+        *response.body_mut() = Body::from(printed.unwrap_or_default());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         // The router counted the body it saw, an empty one.

@@ -25,7 +25,7 @@ use crate::telemetry::metrics;
 const X_OPENWHISK_ACTIVATION_ID: HeaderName = HeaderName::from_static("x-openwhisk-activation-id");
 
 /// `on` keeps the record even where the namespace keeps none.
-const X_OW_EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-extra-logging");
+pub(super) const X_OW_EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-extra-logging");
 
 /// Longest wait for a blocking call, and the one when nobody says otherwise; milliseconds.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -110,17 +110,19 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
         let credential = Credential::from_header(parts.headers.get(AUTHORIZATION)?.as_bytes())?;
         Some(credential.to_string().into())
     };
-    let forced = || {
-        let asked = parts.headers.get(X_OW_EXTRA_LOGGING);
-        asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"on"))
-    };
     Caller {
         namespace: identity.namespace.clone(),
         subject: identity.namespace.clone(),
         api_key: wants_key.then(api_key).flatten(),
         limits: Arc::clone(&identity.limits),
-        record: identity.limits.store_activations || forced(),
+        record: identity.limits.store_activations || wants_record(&parts.headers),
     }
+}
+
+/// Whether a record is asked for even where none is kept.
+pub(super) fn wants_record(headers: &HeaderMap) -> bool {
+    let asked = headers.get(X_OW_EXTRA_LOGGING);
+    asked.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"on"))
 }
 
 fn call(
@@ -174,7 +176,8 @@ fn finished(activation: &Activation, result_only: bool) -> Result<Response> {
     Ok(named(answer, activation.id))
 }
 
-fn named(mut response: Response, id: ActivationId) -> Response {
+/// `response` with the id of the activation that it tells of.
+pub(super) fn named(mut response: Response, id: ActivationId) -> Response {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = [0; 32];
     for (pair, byte) in hex.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {

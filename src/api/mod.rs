@@ -21,6 +21,7 @@ mod namespaces;
 mod ops;
 mod paging;
 mod serve;
+mod web;
 mod wire;
 
 use std::sync::Arc;
@@ -107,6 +108,12 @@ pub(crate) struct Config {
     pub(crate) code_bytes_max: u64,
     /// Bytes of an entity's annotations.
     pub(crate) annotation_bytes_max: u64,
+    /// Whether a web action's path must say `.http`, `.json`, …
+    pub(crate) web_extension_required: bool,
+    /// Bytes of web actions' answers kept in memory, as long as they say they may be.
+    pub(crate) web_cache_bytes_max: u64,
+    /// Of these, bytes for one namespace.
+    pub(crate) web_cache_namespace_bytes_max: u64,
     /// Seconds requests in flight have to end once the server drains.
     pub(crate) drain_timeout_s: u64,
 }
@@ -123,6 +130,9 @@ impl Default for Config {
             body_memory_bytes_max: 256 << 20,
             code_bytes_max: 48 << 20,
             annotation_bytes_max: 1 << 20,
+            web_extension_required: false,
+            web_cache_bytes_max: 256 << 20,
+            web_cache_namespace_bytes_max: 16 << 20,
             drain_timeout_s: 65,
         }
     }
@@ -140,6 +150,8 @@ struct Front {
     config: Config,
     /// Room for large bodies, in units of [`extract::BODY_ROOM_UNIT_BYTES`].
     body_room: Semaphore,
+    /// Answers of web actions.
+    cache: web::Cache,
 }
 
 impl Front {
@@ -148,13 +160,18 @@ impl Front {
         let units = usize::try_from(units).unwrap_or(usize::MAX);
         Arc::new(Self {
             body_room: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
+            cache: web::Cache::new(
+                config.web_cache_bytes_max,
+                config.web_cache_namespace_bytes_max,
+            ),
             state,
             config,
         })
     }
 }
 
-/// Every route, grouped by who calls it.
+/// Every route, grouped by who calls it; but for what tenants show to the world, which [`edge`] tells by its prefix:
+/// - `/api/v1/web/{ns}/{package}/{action}…`, any method: [`web`].
 fn router(front: Arc<Front>) -> Router {
     Router::new()
         // Anyone

@@ -26,13 +26,18 @@ pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Resu
 
 /// `status` with JSON text that is shared with others, not copied.
 pub(super) fn text(status: StatusCode, json: Json) -> Response {
+    respond(status, shared(json))
+}
+
+/// JSON text as bytes, shared.
+pub(super) fn shared(json: Json) -> Bytes {
     struct Text(Json);
     impl AsRef<[u8]> for Text {
         fn as_ref(&self) -> &[u8] {
             self.0.get().as_bytes()
         }
     }
-    respond(status, Bytes::from_owner(Text(json)))
+    Bytes::from_owner(Text(json))
 }
 
 fn respond(status: StatusCode, json: Bytes) -> Response {

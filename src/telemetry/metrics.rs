@@ -75,6 +75,11 @@ const HELP: &[(Kind, &str, &str)] = &[
         "Invocations refused, by reason: rate, concurrency, parameters, backlog, overload, storage, internal.",
     ),
     (
+        Kind::Counter,
+        "wisp_web_cache_total",
+        "Answers of web actions by what the cache had to do with them: hit, shared (waited for another's run), kept.",
+    ),
+    (
         Kind::Histogram,
         "wisp_compile_seconds",
         "Time of compiling an upload.",
@@ -306,6 +311,25 @@ pub(crate) fn activation(wait: Duration, init: Option<Duration>, run: Duration) 
 /// An invocation was refused.
 pub(crate) fn refused(reason: &'static str) {
     counter!("wisp_refused_total", "reason" => reason).increment(1);
+}
+
+/// What the cache did for a web action.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WebCache {
+    /// It had the answer.
+    Hit,
+    /// It got the answer while this request waited.
+    Shared,
+    /// It keeps the answer.
+    Kept,
+}
+
+/// The cache did something for a web action.
+pub(crate) fn web_cache(what: WebCache) {
+    static COUNTERS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
+        ["hit", "shared", "kept"].map(|what| counter!("wisp_web_cache_total", "outcome" => what))
+    });
+    COUNTERS[what as usize].increment(1);
 }
 
 /// An upload was compiled.
