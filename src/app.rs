@@ -23,7 +23,7 @@ use crate::api;
 use crate::auth::{self, Keys, Throttle};
 use crate::config::{self, Config};
 use crate::invoke::resolve::Resolver;
-use crate::invoke::{self, Invoker, Running, Upload, UploadError, Waits};
+use crate::invoke::{self, Events, Invoker, Running, Upload, UploadError, Waits};
 use crate::model::{Digest, Timestamp};
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
@@ -76,6 +76,8 @@ struct Engine {
     running: Arc<Running>,
     /// Who watches records as they are put.
     hub: Arc<Hub>,
+    /// What goes on behind answers.
+    events: Arc<Events>,
     store: Store,
 }
 
@@ -196,6 +198,7 @@ impl App {
         self.engine.hub.close();
         stop.send(()).unwrap_or_default();
         served.await?;
+        self.engine.events.stop();
         let idle = async {
             self.engine.running.idle().await;
             self.engine.worker.idle().await;
@@ -325,6 +328,7 @@ fn state(
         keys: Arc::clone(&keys),
         throttle: Arc::clone(&throttle),
         running: Arc::clone(&engine.running),
+        events: Arc::clone(&engine.events),
     });
     let state = api::State {
         catalog,
@@ -387,6 +391,7 @@ impl Engine {
             waits,
             running: Arc::default(),
             hub,
+            events: Arc::new(Events::new(config.invoke.clone())),
             store: store.clone(),
         }
     }
@@ -396,6 +401,10 @@ impl Engine {
         let mut unfinished = Vec::new();
         let mut composed = 0;
         for pending in self.store.accepted.pending().await? {
+            if invoker.recover_event(&pending).await? {
+                composed += 1;
+                continue;
+            }
             match serde_json::from_slice::<Work>(&pending.work) {
                 Ok(work) if work.version == Work::VERSION => {
                     let recorded = self.store.activations.get(&work.namespace, work.id).await?;
@@ -406,7 +415,14 @@ impl Engine {
                             invoker.recover(work, pending.begun).await?;
                             composed += 1;
                         }
-                        None => unfinished.push((work, pending.begun)),
+                        None => {
+                            if Worker::gives_up(pending.begun)
+                                && let Err(error) = invoker.bury_work(&work, pending.begun).await
+                            {
+                                tracing::error!(activation = %work.id, %error, "a dead letter could not be kept");
+                            }
+                            unfinished.push((work, pending.begun));
+                        }
                     }
                 }
                 Ok(work) => {

@@ -22,7 +22,7 @@ use toml::{Table, Value};
 
 use crate::model::limits::{EffectiveLimits, Range};
 use crate::store::embedded;
-use crate::{api, auth, pool, queue, sandbox, telemetry, worker};
+use crate::{api, auth, invoke, pool, queue, sandbox, telemetry, worker};
 
 /// The embedded documentation of every knob.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -44,6 +44,8 @@ pub struct Config {
     pub(crate) limits: EffectiveLimits,
     /// Connections and bodies.
     pub(crate) api: api::Config,
+    /// What goes on behind answers: fires, retries, dead letters.
+    pub(crate) invoke: invoke::Config,
     /// What waits.
     pub(crate) queue: queue::Config,
     /// What runs at one time.

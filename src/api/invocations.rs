@@ -94,7 +94,7 @@ fn options(uri: &Uri) -> Result<Options> {
     })
 }
 
-fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
+pub(super) fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
     if body.is_empty() {
         return Ok(NO_PAYLOAD.clone());
     }
@@ -145,7 +145,7 @@ fn call(
 }
 
 /// 202: it runs, or will.
-fn accepted(id: ActivationId) -> Result<Response> {
+pub(super) fn accepted(id: ActivationId) -> Result<Response> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Accepted {

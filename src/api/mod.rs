@@ -15,6 +15,7 @@ mod edge;
 mod error;
 mod events;
 mod extract;
+mod fire;
 mod info;
 mod invocations;
 mod namespaces;
@@ -198,6 +199,7 @@ fn router(front: Arc<Front>) -> Router {
             get(actions::list_package),
         )
         .route("/api/v1/namespaces/{ns}/actions/{package}/{name}", action())
+        .route("/api/v1/namespaces/{ns}/triggers/{name}", post(fire::fire))
         .route("/api/v1/namespaces/{ns}/activations", get(activations::list))
         .route("/api/v1/namespaces/{ns}/activations/", get(activations::list))
         .route(

@@ -126,6 +126,8 @@ impl fmt::Debug for Admission {
 #[derive(Default)]
 pub(crate) struct Throttle {
     meters: DashMap<Namespace, Arc<Meter>>,
+    /// Fires of triggers, which are counted apart from invocations.
+    fires: DashMap<Namespace, Arc<Meter>>,
 }
 
 impl fmt::Debug for Throttle {
@@ -151,15 +153,14 @@ impl Throttle {
         limits: &EffectiveLimits,
         now: Timestamp,
     ) -> Result<Admission, Exceeded> {
-        let seconds = now.millis() / 1000;
-        let minute = u32::try_from(seconds / 60).unwrap_or(u32::MAX);
-        let meter = self.meter(namespace, minute);
+        let (minute, retry_after_s) = minute(now);
+        let meter = meter(&self.meters, namespace, minute);
         let (count, allowed) = (meter.count(minute), limits.invocations_per_minute);
         if count > allowed {
             return Err(Exceeded::Rate {
                 count,
                 allowed,
-                retry_after_s: u32::try_from(60 - seconds % 60).unwrap_or(60),
+                retry_after_s,
             });
         }
         let allowed = limits.concurrent_invocations;
@@ -169,6 +170,40 @@ impl Throttle {
         }
     }
 
+    /// Claims a place for an invocation of `namespace` that was counted before.
+    pub(crate) fn claim(
+        &self,
+        namespace: &Namespace,
+        limits: &EffectiveLimits,
+    ) -> Result<Admission, Exceeded> {
+        let (minute, _) = minute(Timestamp::now());
+        let meter = meter(&self.meters, namespace, minute);
+        let allowed = limits.concurrent_invocations;
+        match meter.claim(allowed) {
+            Ok(()) => Ok(Admission(meter)),
+            Err(count) => Err(Exceeded::Concurrency { count, allowed }),
+        }
+    }
+
+    /// Counts one fire of a trigger of `namespace`.
+    pub(crate) fn admit_fire(
+        &self,
+        namespace: &Namespace,
+        limits: &EffectiveLimits,
+    ) -> Result<(), Exceeded> {
+        let (minute, retry_after_s) = minute(Timestamp::now());
+        let count = meter(&self.fires, namespace, minute).count(minute);
+        let allowed = limits.fires_per_minute;
+        if count > allowed {
+            return Err(Exceeded::Rate {
+                count,
+                allowed,
+                retry_after_s,
+            });
+        }
+        Ok(())
+    }
+
     /// Invocations of `namespace` in flight.
     #[cfg(test)]
     pub(crate) fn in_flight(&self, namespace: &Namespace) -> u64 {
@@ -176,16 +211,26 @@ impl Throttle {
             .get(namespace)
             .map_or(0, |meter| meter.in_flight.load(Ordering::Relaxed))
     }
+}
 
-    fn meter(&self, namespace: &Namespace, minute: u32) -> Arc<Meter> {
-        if let Some(meter) = self.meters.get(namespace) {
-            return Arc::clone(&meter);
-        }
-        if self.meters.len() >= METERS_BEFORE_SWEEP {
-            // Whoever is about to use a meter holds a clone of it, taken under the lock that `retain` takes.
-            self.meters
-                .retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(minute));
-        }
-        Arc::clone(&self.meters.entry(namespace.clone()).or_default())
+/// The minute of the epoch, and the seconds that are left of it.
+fn minute(now: Timestamp) -> (u32, u32) {
+    let seconds = now.millis() / 1000;
+    let minute = u32::try_from(seconds / 60).unwrap_or(u32::MAX);
+    (minute, u32::try_from(60 - seconds % 60).unwrap_or(60))
+}
+
+fn meter(
+    meters: &DashMap<Namespace, Arc<Meter>>,
+    namespace: &Namespace,
+    minute: u32,
+) -> Arc<Meter> {
+    if let Some(meter) = meters.get(namespace) {
+        return Arc::clone(&meter);
     }
+    if meters.len() >= METERS_BEFORE_SWEEP {
+        // Whoever is about to use a meter holds a clone of it, taken under the lock that `retain` takes.
+        meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(minute));
+    }
+    Arc::clone(&meters.entry(namespace.clone()).or_default())
 }

@@ -4,12 +4,19 @@
 //! [`resolve`] says what a name means to a caller; [`run`] takes one action to its end; what is made of several actions
 //! is put together here, inside the node, out of such runs.
 
+mod backlog;
 mod composition;
 mod conductor;
+mod config;
+mod deadletter;
 mod detached;
+mod events;
+mod expand;
 pub(crate) mod resolve;
+mod retry;
 mod run;
 mod sequence;
+mod trigger;
 mod wait;
 
 use std::sync::Arc;
@@ -18,10 +25,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub(crate) use composition::Running;
+pub(crate) use config::Config;
+pub(crate) use events::Events;
 pub(crate) use run::new_id;
+pub(crate) use trigger::Fire;
 pub(crate) use wait::{Admission, Waits};
 
-use crate::auth::{Keys, Throttle};
+use crate::auth::{self, Keys, Throttle};
+use crate::model::dead_letter::DeadLetter;
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Action, Activation, ActivationId, Digest, Json, Namespace};
 use crate::queue::Queue;
@@ -119,6 +130,19 @@ pub(crate) trait Invoke: Send + Sync + 'static {
 
     /// Whether an activation of `namespace` is in flight.
     fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool;
+
+    /// Fires a trigger; returns when that is safely accepted, or `None` when no active rule listens.
+    async fn fire(&self, caller: Caller, fire: Fire) -> Result<Option<ActivationId>, Error>;
+
+    /// Runs `action`, which a dead letter is about, once more; returns when that is safely accepted and the letter removed.
+    async fn replay(
+        &self,
+        caller: Caller,
+        letter: DeadLetter,
+        action: Arc<Action>,
+        transaction: Arc<str>,
+        admission: auth::Admission,
+    ) -> Result<ActivationId, Error>;
 }
 
 /// Why code is not taken.
@@ -152,6 +176,8 @@ pub(crate) struct Parts {
     pub(crate) throttle: Arc<Throttle>,
     /// What is made of several actions and runs.
     pub(crate) running: Arc<Running>,
+    /// What goes on behind answers: fires, retries, alarms.
+    pub(crate) events: Arc<Events>,
 }
 
 #[cfg(test)]
@@ -168,6 +194,7 @@ impl Parts {
             keys: Arc::new(keys.expect("the system has randomness")),
             throttle: Arc::default(),
             running: Arc::default(),
+            events: Arc::default(),
             store,
         }
     }
@@ -219,5 +246,20 @@ impl Invoke for Invoker {
 
     fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool {
         self.0.waits.holds(namespace, id)
+    }
+
+    async fn fire(&self, caller: Caller, fire: Fire) -> Result<Option<ActivationId>, Error> {
+        Box::pin(self.fire_trigger(caller, fire)).await
+    }
+
+    async fn replay(
+        &self,
+        caller: Caller,
+        letter: DeadLetter,
+        action: Arc<Action>,
+        transaction: Arc<str>,
+        admission: auth::Admission,
+    ) -> Result<ActivationId, Error> {
+        Box::pin(self.replay_letter(caller, &letter, action, transaction, admission)).await
     }
 }

@@ -107,7 +107,7 @@ impl Resolver {
         }
     }
 
-    #[cfg(test)]
+    /// Entities as they are stored, whoever asks.
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }

@@ -284,6 +284,11 @@ impl Worker {
         self.runs_max * 3 / 4
     }
 
+    /// Whether work is recorded as failed when this many runs of it were lost.
+    pub(crate) fn gives_up(begun: u32) -> bool {
+        begun >= run::DELIVERIES_MAX
+    }
+
     /// Takes up what a former process accepted and did not finish. Returns how much was queued again.
     pub(crate) fn recover(self: &Arc<Self>, pending: Vec<(Work, u32)>) -> usize {
         run::recover(self, pending)

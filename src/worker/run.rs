@@ -22,7 +22,7 @@ use crate::store::Entities;
 use crate::telemetry::metrics;
 
 /// Deliveries of one piece of work whose runs were lost, after which it is recorded as failed.
-const DELIVERIES_MAX: u32 = 3;
+pub(super) const DELIVERIES_MAX: u32 = 3;
 /// Pause before a record, or the note that a run begins, is offered again to a store that had no room.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 

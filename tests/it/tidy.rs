@@ -42,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "auth",
+            "invoke",
             "model",
             "pool",
             "queue",

@@ -5,6 +5,7 @@ mod actions;
 mod activations;
 mod admin;
 mod edge;
+mod fire;
 mod invocations;
 mod serve;
 mod web;
@@ -24,13 +25,14 @@ use serde_json::{Value, json};
 
 use super::{Build, Config, Edge, State};
 use crate::auth::setup::{WELL_KNOWN_GUEST, WELL_KNOWN_SYSTEM};
-use crate::auth::{Config as AuthConfig, Keys, Throttle, ensure_defaults};
+use crate::auth::{Admission, Config as AuthConfig, Keys, Throttle, ensure_defaults};
 use crate::invoke::resolve::Resolver;
-use crate::invoke::{self, Answer, Call, Caller, Invoke, Upload, UploadError};
+use crate::invoke::{self, Answer, Call, Caller, Fire, Invoke, Upload, UploadError};
+use crate::model::dead_letter::DeadLetter;
 use crate::model::limits::EffectiveLimits;
 use crate::model::{
-    Activation, ActivationId, Annotations, Digest, EntityName, Json, Namespace, Response, Status,
-    Timestamp, Version,
+    Action, Activation, ActivationId, Annotations, Digest, EntityName, Json, Namespace, Response,
+    Status, Timestamp, Version,
 };
 use crate::store::Activations;
 use crate::store::catalog::Catalog;
@@ -43,6 +45,8 @@ struct Scripted {
     answer: Mutex<Option<Result<Answer, invoke::Error>>>,
     asked: Mutex<Vec<(Caller, Call)>>,
     in_flight: Mutex<Vec<ActivationId>>,
+    fired: Mutex<Vec<(Caller, Fire)>>,
+    replayed: Mutex<Vec<DeadLetter>>,
 }
 
 #[async_trait]
@@ -59,6 +63,32 @@ impl Invoke for Scripted {
 
     fn is_in_flight(&self, _: &Namespace, id: ActivationId) -> bool {
         self.in_flight.lock().contains(&id)
+    }
+
+    async fn fire(
+        &self,
+        caller: Caller,
+        fire: Fire,
+    ) -> Result<Option<ActivationId>, invoke::Error> {
+        let refusal = self.answer.lock().take().and_then(Result::err);
+        let is_heard = fire.trigger.rules.values().any(|link| link.active);
+        self.fired.lock().push((caller, fire));
+        match refusal {
+            Some(refusal) => Err(refusal),
+            None => Ok(is_heard.then_some(ActivationId(0xf))),
+        }
+    }
+
+    async fn replay(
+        &self,
+        _caller: Caller,
+        letter: DeadLetter,
+        _action: Arc<Action>,
+        _transaction: Arc<str>,
+        _admission: Admission,
+    ) -> Result<ActivationId, invoke::Error> {
+        self.replayed.lock().push(letter);
+        Ok(ActivationId(0xabc))
     }
 }
 
@@ -83,6 +113,7 @@ struct Site {
     /// As the server puts them: whoever watches is told.
     activations: Arc<dyn Activations>,
     store: Arc<Fake>,
+    catalog: Arc<Catalog>,
     invoker: Arc<Scripted>,
     throttle: Arc<Throttle>,
     ready: Arc<Mutex<Result<(), String>>>,
@@ -137,13 +168,14 @@ impl Site {
     async fn with(defaults: EffectiveLimits, config: Config) -> Self {
         let (state, parts) = Self::state(defaults).await;
         let (store, invoker, ready) = parts;
-        let throttle = Arc::clone(&state.throttle);
         let activations = Arc::clone(&state.store.activations);
+        let (throttle, catalog) = (Arc::clone(&state.throttle), Arc::clone(&state.catalog));
         let edge = Edge::new(state, config);
         Self {
             edge,
             activations,
             store,
+            catalog,
             invoker,
             throttle,
             ready,

@@ -1,0 +1,28 @@
+//! What goes on behind answers: fires that wait, runs to be tried again.
+
+use super::backlog::Backlog;
+use super::config::Config;
+use super::retry::Retries;
+
+/// The state of it, in memory; what was promised is in the log of accepted work.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    pub(super) config: Config,
+    pub(super) backlog: Backlog,
+    pub(super) retries: Retries,
+}
+
+impl Events {
+    /// Nothing yet.
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Begins nothing more: what waits is left to the next process.
+    pub(crate) fn stop(&self) {
+        self.backlog.stop();
+    }
+}
