@@ -1,25 +1,29 @@
-//! `/api/v1/namespaces/{ns}/actions`: the code tenants keep here. Invoking it is in `invocations`.
+//! `/api/v1/namespaces/{ns}/actions`: the code tenants keep here. What a PUT makes is in `actions_put`, former texts of an
+//! action in `revisions`, invoking it in `invocations`.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
+use super::entities::{json_body, stored, to_the_end};
 use super::error::{Error, Result};
-use super::extract::{Payload, Place, Query, authenticate, expect_json, payload, segment};
+use super::extract::{Place, Query, authenticate, payload};
 use super::paging::{Asked, asked};
-use super::{Front, wire};
+use super::{Front, actions_put, revisions, wire};
 use crate::auth::Identity;
-use crate::model::limits::EffectiveLimits;
+use crate::invoke::resolve::Unresolved;
 use crate::model::{
-    Action, ActionLimits, ActionPut, Annotations, Code, Digest, EntityName, Exec, Fqn, Json,
-    Package, Parameters, Timestamp, Version, kind,
+    Action, ActionLimits, Annotations, EntityName, Exec, Fqn, Package, Parameters, Timestamp,
+    Version,
 };
-use crate::store::catalog::Found;
-use crate::store::{Expect, Revision};
+use crate::store::{self, Revision};
+
+/// Tells which text of the action an answer shows.
+const X_WISP_REVISION: HeaderName = HeaderName::from_static("x-wisp-revision");
 
 /// An action as `GET`, `PUT` and `DELETE` answer it.
 #[derive(Serialize)]
@@ -33,6 +37,8 @@ struct Whole<'a> {
     parameters: &'a Parameters,
     limits: &'a ActionLimits,
     annotations: &'a Annotations,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -40,28 +46,63 @@ struct WholeExec<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
-    binary: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    components: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binary: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     main: Option<&'a str>,
 }
 
+impl<'a> WholeExec<'a> {
+    /// With the code, where that is what runs.
+    fn whole(exec: &'a Exec, code: Option<&'a str>) -> Self {
+        Self {
+            code,
+            binary: Some(is_binary(exec)),
+            ..Self::lean(exec)
+        }
+    }
+
+    fn lean(exec: &'a Exec) -> Self {
+        let components = match exec {
+            Exec::Sequence(sequence) => Some(sequence.names().collect()),
+            Exec::Code(_) | Exec::Builtin(_) => None,
+        };
+        Self {
+            kind: exec.kind(),
+            code: None,
+            binary: components.is_none().then(|| is_binary(exec)),
+            components,
+            main: exec.code().and_then(|code| code.main.as_deref()),
+        }
+    }
+}
+
+fn is_binary(exec: &Exec) -> bool {
+    exec.code().is_some_and(|code| code.binary)
+}
+
 impl<'a> Whole<'a> {
-    fn of(action: &'a Action, code: Option<&'a str>) -> Self {
+    fn of(action: &'a Action, exec: WholeExec<'a>) -> Self {
         Self {
             namespace: action.wire_namespace(),
             name: action.name(),
             version: action.version,
             publish: action.publish,
             updated: action.updated,
-            exec: WholeExec {
-                kind: action.exec.kind(),
-                code,
-                binary: action.exec.code().is_some_and(|code| code.binary),
-                main: action.exec.code().and_then(|code| code.main.as_deref()),
-            },
+            exec,
             parameters: &action.parameters,
             limits: &action.limits,
             annotations: &action.annotations,
+            binding: None,
+        }
+    }
+
+    fn without_code(action: &'a Action) -> Self {
+        Self {
+            binding: action.binding(),
+            ..Self::of(action, WholeExec::lean(&action.exec))
         }
     }
 }
@@ -94,7 +135,7 @@ impl<'a> Row<'a> {
             annotations: &action.annotations,
             limits: &action.limits,
             exec: RowExec {
-                binary: action.exec.code().is_some_and(|code| code.binary),
+                binary: is_binary(&action.exec),
             },
             updated: action.updated,
         }
@@ -108,18 +149,23 @@ pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> R
     rows(&front, request.uri(), &place, None).await
 }
 
-/// The actions of one package: the path ends in a slash.
+/// The actions of one package, or of the one that a binding stands for: the path ends in a slash.
 pub(super) async fn list_package(
     State(front): State<Arc<Front>>,
     request: Request,
 ) -> Result<Response> {
     let identity = authenticate(&front, request.headers()).await?;
-    let place = Place::of(request.uri(), &identity)?;
-    let package = EntityName::parse(&segment(request.uri(), 5)?)?;
-    if !package_exists(&front, &place, &package).await? {
-        return Err(Error::missing(format!("{}/{package}", place.namespace)));
-    }
-    rows(&front, request.uri(), &place, Some(&package)).await
+    let name = Place::anywhere(request.uri(), &identity)?.entity(request.uri())?;
+    let resolver = &front.state.resolver;
+    let reached = resolver.package(&identity.namespace, &name).await;
+    let reached = reached.map_err(|error| match error {
+        Unresolved::Nothing => Error::missing(&name),
+        other => other.into(),
+    })?;
+    let Fqn {
+        namespace, name, ..
+    } = reached.provider().fqn.clone();
+    rows(&front, request.uri(), &Place { namespace }, Some(&name)).await
 }
 
 async fn rows(
@@ -142,220 +188,148 @@ async fn rows(
     }
 }
 
-/// One action, with its code unless `code=false`.
+/// One action, with its code unless `code=false`; a former text of it with `revision=`, all of them with
+/// `revisions=true`.
 pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let identity = authenticate(&front, request.headers()).await?;
     let name = Place::anywhere(request.uri(), &identity)?.action(request.uri())?;
-    let with_code = Query::of(request.uri()).flag_or("code", true)?;
-    let action = front
-        .state
-        .resolver
-        .action(&identity.namespace, &name)
-        .await?;
-    let code = if with_code {
-        Some(code_of(&front, &action).await?)
-    } else {
-        None
+    let query = Query::of(request.uri());
+    let with_code = query.flag_or("code", true)?;
+    if query.flag("revisions")? {
+        let rows = revisions::rows(&front, &identity, &name).await?;
+        return wire::ok(&rows);
+    }
+    let action = match revisions::asked(query)? {
+        Some(number) => at_revision(&front, &identity, &name, number).await?,
+        None => {
+            let resolver = &front.state.resolver;
+            resolver.action(&identity.namespace, &name).await?
+        }
     };
-    wire::ok(&Whole::of(&action, code.as_deref()))
+    if with_code {
+        answered(&front, &action).await
+    } else {
+        Ok(numbered(&action, wire::ok(&Whole::without_code(&action))?))
+    }
 }
 
-/// Creates an action, or, with `overwrite=true`, updates it.
+/// The action `name` as it was when it had this revision, to be read or run by its owner.
+pub(super) async fn at_revision(
+    front: &Front,
+    identity: &Identity,
+    name: &Fqn,
+    number: u64,
+) -> Result<Arc<Action>> {
+    revisions::resolve(front, identity, name, number).await
+}
+
+/// Creates an action, or, with `overwrite=true`, updates it; with `revision=` and no body, makes a former text the
+/// newest again.
 pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let identity = authenticate(&front, &parts.headers).await?;
     let name = Place::of(&parts.uri, &identity)?.action(&parts.uri)?;
-    let overwrite = Query::of(&parts.uri).flag("overwrite")?;
+    let query = Query::of(&parts.uri);
+    let overwrite = query.flag("overwrite")?;
+    let back_to = revisions::asked(query)?;
     let body = payload(&front, &parts.headers, body, front.config.body_bytes_max).await?;
-    let put = read_put(&front, &parts.headers, &body, &identity.limits)?;
+    let put = match back_to {
+        Some(_) if !body.bytes.trim_ascii().is_empty() => {
+            let text = "A PUT with 'revision' takes no body: it writes that revision again.";
+            return Err(Error::bad_request(text));
+        }
+        Some(_) => None,
+        None => {
+            let body = json_body(&parts.headers, &body)?;
+            Some(actions_put::read(&front, body, &identity.limits)?)
+        }
+    };
     drop(body);
-    let stored = find_for_put(&front, &name).await?;
+    let stored = find_for_write(&front, &name).await?;
     if stored.is_some() && !overwrite {
         return Err(Error::exists());
     }
-    let expect = match &stored {
-        Some((_, revision)) => Expect::Revision(*revision),
-        None => Expect::Absent,
+    let old = stored.as_ref().map(|(action, _)| &**action);
+    let (action, code) = match (put, back_to) {
+        (Some(put), _) => actions_put::written(&front, &identity, name, put, old).await?,
+        (None, number) => {
+            let old = old.ok_or_else(Error::not_found)?;
+            let past = revisions::of(&front, old, number.unwrap_or_default()).await?;
+            let action = actions_put::restored(&front, &identity, old, &past).await?;
+            (action, None)
+        }
     };
-    let old = stored.map(|(action, _)| action);
-    let (action, code) = written(&front, &identity, name, put, old.as_deref()).await?;
-    let action = front
-        .state
-        .catalog
-        .put(action, code.clone(), expect)
-        .await?;
-    let code = match code {
-        Some(code) => code,
-        None => code_of(&front, &action).await?,
-    };
-    wire::ok(&Whole::of(&action, Some(&code)))
+    let action = to_the_end(actions_put::store(Arc::clone(&front), action, code, stored)).await?;
+    answered(&front, &action).await
 }
 
-/// Deletes an action and answers what it was.
+/// Deletes an action, its former revisions with it, and answers what it was.
 pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let identity = authenticate(&front, request.headers()).await?;
-    let place = Place::of(request.uri(), &identity)?;
-    let name = place.action(request.uri())?;
-    let (action, revision) = find_for_put(&front, &name)
+    let name = Place::of(request.uri(), &identity)?.action(request.uri())?;
+    let (action, _) = find_for_write(&front, &name)
         .await?
         .ok_or_else(Error::not_found)?;
-    let code = code_of(&front, &action).await?;
-    front.state.catalog.delete(&name, revision).await?;
-    wire::ok(&Whole::of(&action, Some(&code)))
+    let answer = answered(&front, &action).await?;
+    to_the_end(async move { remove(&front, &name).await }).await?;
+    Ok(answer)
 }
 
-/// What is stored under `name` before it is written; its package must exist.
-async fn find_for_put(front: &Front, name: &Fqn) -> Result<Option<(Arc<Action>, Revision)>> {
-    if let Some(package) = &name.package {
-        let namespace = name.namespace.clone();
-        if !package_exists(front, &Place { namespace }, package).await? {
-            return Err(Error::not_found());
-        }
-    }
-    match front.state.catalog.get::<Action>(name).await? {
-        Found::Is(action, revision) => Ok(Some((action, revision))),
-        Found::Other(_) => Err(Error::conformance()),
-        Found::Nothing => Ok(None),
-    }
+/// Removes the action `name` as it is stored now; nothing where there is none.
+pub(super) async fn remove(front: &Front, name: &Fqn) -> Result<()> {
+    let Some((_, revision)) = stored::<Action>(front, name).await? else {
+        return Ok(());
+    };
+    front.state.catalog.delete(name, revision).await?;
+    revisions::forget(front, name).await
 }
 
-async fn package_exists(front: &Front, place: &Place, package: &EntityName) -> Result<bool> {
-    let name = Fqn {
-        namespace: place.namespace.clone(),
+/// What is stored under `name` before it is written; its package must exist, and be one.
+async fn find_for_write(front: &Front, name: &Fqn) -> Result<Option<(Arc<Action>, Revision)>> {
+    if let Some(package) = package_of(name) {
+        check_package(front, &package).await?;
+    }
+    stored::<Action>(front, name).await
+}
+
+/// The package that `name` says it is in.
+pub(super) fn package_of(name: &Fqn) -> Option<Fqn> {
+    Some(Fqn {
+        namespace: name.namespace.clone(),
         package: None,
-        name: package.clone(),
-    };
-    match front.state.catalog.get::<Package>(&name).await? {
-        Found::Is(..) => Ok(true),
-        Found::Nothing => Ok(false),
-        Found::Other(_) => Err(Error::conformance()),
-    }
-}
-
-async fn code_of(front: &Front, action: &Action) -> Result<Arc<str>> {
-    let Some(code) = action.exec.code() else {
-        return Ok("".into());
-    };
-    let code = front.state.catalog.code(&code.code).await?;
-    code.ok_or_else(|| {
-        let missing = format!("the code of {} is missing", action.fqn);
-        crate::store::Error::Corrupt(missing).into()
+        name: name.package.clone()?,
     })
 }
 
-/// Reads the body of a PUT and holds it to the limits of size.
-fn read_put(
-    front: &Front,
-    headers: &HeaderMap,
-    body: &Payload<'_>,
-    limits: &EffectiveLimits,
-) -> Result<ActionPut> {
-    if body.bytes.is_empty() {
-        return Err(Error::no_body());
-    }
-    expect_json(headers)?;
-    let put = ActionPut::parse(&body.bytes).map_err(Error::malformed)?;
-    let exec = put.exec.as_ref().map_or(0, |exec| exec.size());
-    within("exec", exec, front.config.code_bytes_max)?;
-    let parameters = put.parameters.as_ref().map_or(0, Parameters::size);
-    within("parameters", parameters, limits.parameter_size_max)?;
-    Ok(put)
-}
-
-fn within(field: &str, size: usize, max: u64) -> Result<()> {
-    let size = u64::try_from(size).unwrap_or(u64::MAX);
-    if size > max {
-        return Err(Error::too_large(field, size, max));
+/// Refuses to write into what is not there, or stands for something else.
+pub(super) async fn check_package(front: &Front, package: &Fqn) -> Result<()> {
+    let (package, _) = stored::<Package>(front, package)
+        .await?
+        .ok_or_else(Error::not_found)?;
+    if package.binding.is_some() {
+        let text = "Operation not permitted on package binding.";
+        return Err(Error::bad_request(text));
     }
     Ok(())
 }
 
-/// The action that `put` makes of `old`, and its code if that is new. Compiles last, because that costs most.
-async fn written(
-    front: &Front,
-    identity: &Identity,
-    fqn: Fqn,
-    put: ActionPut,
-    old: Option<&Action>,
-) -> Result<(Action, Option<Arc<str>>)> {
-    let base = old.map_or_else(ActionLimits::default, |old| old.limits);
-    let limits = put.limits.over(&base, &identity.limits);
-    let limits = limits.map_err(Error::bad_request)?;
-    let mut annotations = old.map(|old| old.annotations.clone()).unwrap_or_default();
-    for key in &put.del_annotations {
-        annotations.remove(key);
-    }
-    for annotation in put.annotations.unwrap_or_default().iter().cloned() {
-        annotations.set(annotation.key, annotation.value);
-    }
-    within(
-        "annotations",
-        annotations.size(),
-        front.config.annotation_bytes_max,
-    )?;
-    if old.is_none() && annotations.get("provide-api-key").is_none() {
-        annotations.set("provide-api-key", Json::from_serialize(&false));
-    }
-    let (exec, code) = match (put.exec, old) {
-        (Some(exec), _) => {
-            let kind = exec.runtime.kind;
-            permit_kind(kind, identity)?;
-            let binary = exec.is_binary();
-            let code: Arc<str> = exec.code.into();
-            let uploads = &front.state.uploads;
-            let program = uploads.prepare(kind, Arc::clone(&code)).await?;
-            let exec = Exec::Code(Code {
-                kind: kind.to_owned(),
-                main: exec.main,
-                binary,
-                code: Digest::of(code.as_bytes()),
-                code_size: u64::try_from(code.len()).unwrap_or(u64::MAX),
-                program,
-            });
-            (exec, Some(code))
+/// The action with its code.
+async fn answered(front: &Front, action: &Action) -> Result<Response> {
+    let code = match action.exec.code() {
+        None => None,
+        Some(code) => {
+            let code = front.state.catalog.code(&code.code).await?;
+            let missing =
+                || store::Error::Corrupt(format!("the code of {} is missing", action.fqn));
+            Some(code.ok_or_else(missing)?)
         }
-        (None, Some(old)) => {
-            permit_kind(old.exec.kind(), identity)?;
-            (old.exec.clone(), None)
-        }
-        (None, None) => return Err(Error::bad_request("exec undefined")),
     };
-    annotations.set("exec", Json::from_serialize(exec.kind()));
-    let next = old.map_or(Version::FIRST, |old| old.version.bumped());
-    let kept = |old: &Action| old.parameters.clone();
-    let action = Action {
-        fqn,
-        version: put.version.unwrap_or(next),
-        publish: put
-            .publish
-            .unwrap_or_else(|| old.is_some_and(|old| old.publish)),
-        updated: Timestamp::now(),
-        exec,
-        parameters: put
-            .parameters
-            .unwrap_or_else(|| old.map(kept).unwrap_or_default()),
-        limits,
-        annotations,
-        reached: None,
-    };
-    Ok((action, code))
+    let exec = WholeExec::whole(&action.exec, code.as_deref());
+    Ok(numbered(action, wire::ok(&Whole::of(action, exec))?))
 }
 
-/// Whether the caller may write or run actions of this kind.
-pub(super) fn permit_kind(kind: &str, identity: &Identity) -> Result<()> {
-    if kind::is_deprecated(kind) {
-        return Err(Error::bad_request(format!(
-            "The '{kind}' runtime is no longer supported. You may read and delete but not update or invoke this action."
-        )));
-    }
-    let allowed = &identity.limits.allowed_kinds;
-    if !allowed.is_empty() && !allowed.iter().any(|one| one == kind) {
-        return Err(Error::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "The supplied authentication is not authorized to access actions of kind '{kind}'."
-            ),
-        ));
-    }
-    Ok(())
+fn numbered(action: &Action, mut answer: Response) -> Response {
+    let number = HeaderValue::from(action.number());
+    answer.headers_mut().insert(X_WISP_REVISION, number);
+    answer
 }

@@ -90,6 +90,19 @@ impl Error {
         Self::new(StatusCode::FORBIDDEN, text)
     }
 
+    /// 403 for all of `resources`, if there are any.
+    pub(super) fn forbidden_all<R: fmt::Display>(
+        resources: impl IntoIterator<Item = R>,
+    ) -> Result<()> {
+        let mut names: Vec<String> = resources.into_iter().map(|one| one.to_string()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        names.sort_unstable();
+        names.dedup();
+        Err(Self::forbidden(names.join(", ")))
+    }
+
     /// 403 for anybody but the system.
     pub(super) fn not_system() -> Self {
         let text = "The supplied authentication is not authorized to access this resource.";

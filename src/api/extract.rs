@@ -89,6 +89,15 @@ impl Place {
         Ok(Self { namespace })
     }
 
+    /// The package, trigger or rule that the rest of the path names.
+    pub(super) fn entity(self, uri: &Uri) -> Result<Fqn> {
+        Ok(Fqn {
+            namespace: self.namespace,
+            package: None,
+            name: EntityName::parse(&segment(uri, 5)?)?,
+        })
+    }
+
     /// The action that the rest of the path names: `name` or `package/name`.
     pub(super) fn action(self, uri: &Uri) -> Result<Fqn> {
         let (first, second) = (segment(uri, 5)?, segment(uri, 6)?);

@@ -14,7 +14,7 @@ use super::Front;
 use super::edge::X_REQUEST_ID;
 use super::error::{Error, Result};
 use super::extract::{Place, authenticate, payload, segment};
-use super::invocations::{accepted, wants_record, parameters};
+use super::invocations::{accepted, parameters, wants_record};
 use crate::auth::{Credential, Identity};
 use crate::invoke::{Caller, Fire, new_id};
 use crate::model::{EntityName, Fqn, Trigger};

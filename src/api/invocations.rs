@@ -11,11 +11,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::actions::permit_kind;
+use super::actions_put::permit_kind;
 use super::edge::X_REQUEST_ID;
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, expect_json, payload};
-use super::{Front, activations, wire};
+use super::{Front, actions, activations, revisions, wire};
 use crate::auth::{Admission, Credential, Identity};
 use crate::invoke::{Answer, Call, Caller, new_id};
 use crate::model::{Action, Activation, ActivationId, Fqn, Json, Namespace, Status};
@@ -51,7 +51,10 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     let options = options(&parts.uri)?;
     let payload = parameters(&parts.headers, &body.bytes)?;
     drop(body);
-    let action = resolve(&front, &identity.namespace, &name).await?;
+    let action = match revisions::asked(Query::of(&parts.uri))? {
+        None => resolve(&front, &identity.namespace, &name).await?,
+        Some(number) => Box::pin(actions::at_revision(&front, &identity, &name, number)).await?,
+    };
     permit_kind(action.exec.kind(), &identity)?;
     if !front.state.store.activations.has_room() {
         metrics::refused("storage");

@@ -9,9 +9,11 @@
 //! - every wait and every buffer has a bound: heads, bodies, idle connections, and how many of each there are.
 
 mod actions;
+mod actions_put;
 mod activations;
 mod admin;
 mod edge;
+mod entities;
 mod error;
 mod events;
 mod extract;
@@ -20,8 +22,13 @@ mod info;
 mod invocations;
 mod namespaces;
 mod ops;
+mod packages;
 mod paging;
+mod revisions;
+mod rules;
+mod sequences;
 mod serve;
+mod triggers;
 mod web;
 mod wire;
 
@@ -115,6 +122,8 @@ pub(crate) struct Config {
     pub(crate) web_cache_bytes_max: u64,
     /// Of these, bytes for one namespace.
     pub(crate) web_cache_namespace_bytes_max: u64,
+    /// Former revisions kept of each action; 0 keeps none.
+    pub(crate) revisions_max: u32,
     /// Seconds requests in flight have to end once the server drains.
     pub(crate) drain_timeout_s: u64,
 }
@@ -134,6 +143,7 @@ impl Default for Config {
             web_extension_required: false,
             web_cache_bytes_max: 256 << 20,
             web_cache_namespace_bytes_max: 16 << 20,
+            revisions_max: 10,
             drain_timeout_s: 65,
         }
     }
@@ -153,6 +163,7 @@ struct Front {
     body_room: Semaphore,
     /// Answers of web actions.
     cache: web::Cache,
+    turns: entities::Turns,
 }
 
 impl Front {
@@ -165,6 +176,7 @@ impl Front {
                 config.web_cache_bytes_max,
                 config.web_cache_namespace_bytes_max,
             ),
+            turns: entities::Turns::new(),
             state,
             config,
         })
@@ -199,7 +211,15 @@ fn router(front: Arc<Front>) -> Router {
             get(actions::list_package),
         )
         .route("/api/v1/namespaces/{ns}/actions/{package}/{name}", action())
-        .route("/api/v1/namespaces/{ns}/triggers/{name}", post(fire::fire))
+        .route("/api/v1/namespaces/{ns}/packages", packages_of_namespace())
+        .route("/api/v1/namespaces/{ns}/packages/", packages_of_namespace())
+        .route("/api/v1/namespaces/{ns}/packages/{name}", package())
+        .route("/api/v1/namespaces/{ns}/triggers", triggers_of_namespace())
+        .route("/api/v1/namespaces/{ns}/triggers/", triggers_of_namespace())
+        .route("/api/v1/namespaces/{ns}/triggers/{name}", trigger())
+        .route("/api/v1/namespaces/{ns}/rules", rules_of_namespace())
+        .route("/api/v1/namespaces/{ns}/rules/", rules_of_namespace())
+        .route("/api/v1/namespaces/{ns}/rules/{name}", rule())
         .route("/api/v1/namespaces/{ns}/activations", get(activations::list))
         .route("/api/v1/namespaces/{ns}/activations/", get(activations::list))
         .route(
@@ -243,10 +263,45 @@ fn action() -> Methods {
         .post(invocations::invoke)
 }
 
-/// A PUT or DELETE here lacks the name of the entity: the wire says 404, not 405.
+fn package() -> Methods {
+    get(packages::get)
+        .put(packages::put)
+        .delete(packages::delete)
+}
+
+fn trigger() -> Methods {
+    get(triggers::get)
+        .put(triggers::put)
+        .delete(triggers::delete)
+        .post(fire::fire)
+}
+
+fn rule() -> Methods {
+    get(rules::get)
+        .put(rules::put)
+        .delete(rules::delete)
+        .post(rules::post)
+}
+
 fn actions_of_namespace() -> Methods {
-    get(actions::list)
-        .put(async || error::Error::no_route())
+    collection(get(actions::list))
+}
+
+fn packages_of_namespace() -> Methods {
+    collection(get(packages::list))
+}
+
+fn triggers_of_namespace() -> Methods {
+    collection(get(triggers::list))
+}
+
+fn rules_of_namespace() -> Methods {
+    collection(get(rules::list))
+}
+
+/// A PUT or DELETE here lacks the name of the entity: the wire says 404, not 405.
+fn collection(list: Methods) -> Methods {
+    list.put(async || error::Error::no_route())
         .delete(async || error::Error::no_route())
 }
 

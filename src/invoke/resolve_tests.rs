@@ -56,6 +56,7 @@ fn action(name: &str, bound: &[(&str, u64)]) -> Action {
         parameters: parameters(bound),
         limits: ActionLimits::default(),
         annotations: Annotations::default(),
+        revision: 0,
         reached: None,
     }
 }

@@ -363,9 +363,7 @@ async fn the_backlog_is_bounded_and_half_of_it_is_left_to_others() {
     let refused = rig.invoker.fire(caller(true), Rig::fire(&trigger)).await;
     assert!(matches!(
         refused,
-        Err(Error::Refused(
-            Refusal::Backlog { .. }
-        ))
+        Err(Error::Refused(Refusal::Backlog { .. }))
     ));
 }
 

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::Digest;
+use super::json::Json;
 use super::kind;
 use super::limits::ActionLimits;
 use super::name::{EntityName, Fqn, Namespace};
-use super::params::{Annotations, Parameters};
+use super::params::{Annotations, Parameter, Parameters};
 use super::time::Timestamp;
 
 /// A semantic version, `major.minor.patch`.
@@ -104,6 +105,28 @@ pub struct Sequence {
     pub components: Vec<Fqn>,
 }
 
+impl Sequence {
+    /// Most actions that are no sequences themselves, those in nested sequences included.
+    pub const LENGTH_MAX: usize = 50;
+
+    /// What the wire has in place of parameters: the components under `_actions`.
+    #[must_use]
+    pub fn parameters(&self) -> Parameters {
+        let names: Vec<String> = self.names().collect();
+        Parameters(vec![Parameter {
+            key: "_actions".to_owned(),
+            value: Json::from_serialize(&names),
+            init: false,
+            encryption: None,
+        }])
+    }
+
+    /// Its components as the wire has them, with a leading slash.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.components.iter().map(|name| format!("/{name}"))
+    }
+}
+
 /// An action of the server itself; tenants cannot make one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Builtin {
@@ -149,6 +172,9 @@ pub struct Action {
     pub limits: ActionLimits,
     /// Its annotations, `exec` among them.
     pub annotations: Annotations,
+    /// Which text of the action this is, counted from 1; 0 for one that was written before they were counted.
+    #[serde(default)]
+    pub revision: u64,
     /// The name it was reached by, when that is through a binding; never kept. Queues and instances are those of this
     /// name, because parameters that are delivered at init may differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +203,12 @@ impl Action {
         let reached = self.reached.as_ref()?;
         let package = reached.package.as_ref()?;
         Some(format!("{}/{package}", reached.namespace))
+    }
+
+    /// Which text of it this is, from 1.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.revision.max(1)
     }
 
     /// The namespace it lives in.

@@ -8,27 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::action::Version;
-use super::json::Json;
 use super::kind::{self, Runtime};
 use super::limits::{ActionLimits, EffectiveLimits, Range};
-use super::params::{Annotations, Parameter, Parameters};
-
-/// Why a body is no action: what follows `The request content was malformed:` on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub String);
-
-impl From<&str> for Malformed {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl From<serde_json::Error> for Malformed {
-    fn from(error: serde_json::Error) -> Self {
-        Self(error.to_string())
-    }
-}
+use super::params::{Annotations, Parameters};
+use super::put::{self, Malformed, NamePut, typed};
 
 /// The body of `PUT …/actions/{name}`.
 #[derive(Debug, Clone, Default)]
@@ -49,9 +32,18 @@ pub struct ActionPut {
     pub del_annotations: Vec<String>,
 }
 
-/// `exec` of a body, its kind resolved.
+/// `exec` of a body.
 #[derive(Debug, Clone)]
-pub struct ExecPut {
+pub enum ExecPut {
+    /// Code.
+    Code(CodePut),
+    /// The components of a sequence, as many as were sent.
+    Sequence(Vec<NamePut>),
+}
+
+/// Code of a body, its kind resolved.
+#[derive(Debug, Clone)]
+pub struct CodePut {
     /// The concrete kind.
     pub runtime: &'static Runtime,
     /// The code as sent.
@@ -94,22 +86,15 @@ impl ActionPut {
     /// # Errors
     /// In the words of the wire, saying which field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            // Structs would be read from arrays, too.
-            return Err("expected a JSON object".into());
-        }
-        let raw: RawPut<'_> = serde_json::from_slice(body)?;
+        let raw: RawPut<'_> = put::body_of(body)?;
         let limits = raw.limits.map(LimitsPut::parse).transpose()?;
         Ok(Self {
             exec: raw.exec.map(ExecPut::parse).transpose()?,
-            parameters: raw.parameters.map(parameters).transpose()?,
+            parameters: raw.parameters.map(put::parameters).transpose()?,
             limits: limits.unwrap_or_default(),
-            version: raw.version.map(version).transpose()?,
-            publish: raw
-                .publish
-                .map(|raw| typed(raw, "'publish' must be a boolean"))
-                .transpose()?,
-            annotations: raw.annotations.map(annotations).transpose()?,
+            version: raw.version.map(put::version).transpose()?,
+            publish: raw.publish.map(put::publish).transpose()?,
+            annotations: raw.annotations.map(put::annotations).transpose()?,
             del_annotations: raw
                 .del_annotations
                 .map(|raw| typed(raw, "'delAnnotations' must be an array of strings"))
@@ -119,44 +104,54 @@ impl ActionPut {
     }
 }
 
-/// `raw` as a `T`, or the refusal `otherwise`.
-fn typed<'a, T: Deserialize<'a>>(raw: &'a RawValue, otherwise: &str) -> Result<T, Malformed> {
-    serde_json::from_str(raw.get()).map_err(|_| otherwise.into())
-}
-
-/// As [`typed`], for structs: those could be read from arrays, too.
-fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue, otherwise: &str) -> Result<T, Malformed> {
-    if raw.get().starts_with('{') {
-        typed(raw, otherwise)
-    } else {
-        Err(otherwise.into())
-    }
-}
-
-fn version(raw: &RawValue) -> Result<Version, Malformed> {
-    typed(raw, "semantic version malformed")
+#[derive(Deserialize)]
+struct RawExec<'a> {
+    #[serde(borrow, default)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    main: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    components: Option<&'a RawValue>,
 }
 
 impl ExecPut {
     fn parse(raw: &RawValue) -> Result<Self, Malformed> {
-        #[derive(Deserialize)]
-        struct Raw<'a> {
-            #[serde(borrow, default)]
-            kind: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            code: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            main: Option<&'a RawValue>,
-        }
         const KIND: &str = "'kind' must be a string defined in 'exec'";
         if !raw.get().starts_with('{') {
             return Err(KIND.into());
         }
-        let raw: Raw<'_> = serde_json::from_str(raw.get())?;
+        let raw: RawExec<'_> = serde_json::from_str(raw.get())?;
         let given: String = typed(raw.kind.ok_or(KIND)?, KIND)?;
+        if kind::is_sequence(&given) {
+            return components(raw.components).map(Self::Sequence);
+        }
         let Some(runtime) = kind::resolve(&given) else {
             return Err(Malformed(kind::unsupported(&given)));
         };
+        CodePut::parse(runtime, &raw).map(Self::Code)
+    }
+
+    /// What the limit on code counts.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Code(code) => code.size(),
+            // A sequence is bounded by the number of its components.
+            Self::Sequence(_) => 0,
+        }
+    }
+}
+
+fn components(raw: Option<&RawValue>) -> Result<Vec<NamePut>, Malformed> {
+    let raw = raw.ok_or("'components' must be defined for sequence kind")?;
+    let all: Vec<&RawValue> = typed(raw, "'components' must be an array")?;
+    all.into_iter().map(NamePut::parse).collect()
+}
+
+impl CodePut {
+    fn parse(runtime: &'static Runtime, raw: &RawExec<'_>) -> Result<Self, Malformed> {
         let kind = runtime.kind;
         let no_code = format!(
             "'code' must be a string or attachment object defined in 'exec' for '{kind}' actions"
@@ -297,76 +292,6 @@ fn whole(raw: Option<&RawValue>, what: &str) -> Result<Option<i64>, Malformed> {
         Ok(number) => Ok(Some(number as i64)),
         Err(_) => Err(Malformed(format!("{what} malformed"))),
     }
-}
-
-fn parameters(raw: &RawValue) -> Result<Parameters, Malformed> {
-    #[derive(Deserialize)]
-    struct Raw<'a> {
-        key: String,
-        #[serde(borrow)]
-        value: &'a RawValue,
-        #[serde(default)]
-        init: Option<bool>,
-        #[serde(default)]
-        encryption: Option<String>,
-    }
-    let mut kept: Vec<Parameter> = Vec::new();
-    let given: Vec<&RawValue> = typed(raw, "parameters malformed!")?;
-    for one in given {
-        let one: Raw<'_> = object(one, "parameters malformed!")?;
-        let parameter = Parameter {
-            value: compact(one.value)?,
-            key: one.key,
-            init: one.init.unwrap_or(false),
-            encryption: one.encryption,
-        };
-        if parameter.key.is_empty() {
-            return Err("parameters malformed!".into());
-        }
-        match kept.iter_mut().find(|p| p.key == parameter.key) {
-            Some(same) => *same = parameter,
-            None => kept.push(parameter),
-        }
-    }
-    Ok(Parameters(kept))
-}
-
-fn annotations(raw: &RawValue) -> Result<Annotations, Malformed> {
-    #[derive(Deserialize)]
-    struct Raw<'a> {
-        key: String,
-        #[serde(borrow)]
-        value: &'a RawValue,
-    }
-    let mut annotations = Annotations::default();
-    let given: Vec<&RawValue> = typed(raw, "annotations malformed!")?;
-    for one in given {
-        let one: Raw<'_> = object(one, "annotations malformed!")?;
-        if one.key.is_empty() {
-            return Err("annotations malformed!".into());
-        }
-        annotations.set(one.key, compact(one.value)?);
-    }
-    Ok(annotations)
-}
-
-/// The value without white space between its tokens, so that limits count the same however a client prints; refused
-/// where it is nested too deeply.
-fn compact(raw: &RawValue) -> Result<Json, Malformed> {
-    let text = raw.get();
-    let mut kept = Vec::with_capacity(text.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b' ' | b'\t' | b'\n' | b'\r' if !in_string => continue,
-            _ => {}
-        }
-        kept.push(byte);
-    }
-    Json::parse(&kept).map_err(|error| Malformed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ fn a_bomb_of_brackets_in_a_parameter_is_refused() {
 
 #[test]
 fn binary_is_derived_from_the_shape_of_the_code() {
-    let exec = |code: &str| ExecPut {
+    let exec = |code: &str| CodePut {
         runtime: kind::resolve("wasm:1").expect("known"),
         code: code.to_owned(),
         main: None,

@@ -26,6 +26,9 @@ pub const SEQUENCE: &str = "sequence";
 /// The kind of actions that the server does itself; no client can make one.
 pub const BUILTIN: &str = "builtin";
 
+/// The kind of OpenWhisk's container images, which nobody can make here.
+const BLACKBOX: &str = "blackbox";
+
 /// Every family and its kinds, in the order they are listed.
 pub const FAMILIES: &[(&str, &[Runtime])] = &[(
     "wasm",
@@ -52,6 +55,12 @@ pub fn resolve(kind: &str) -> Option<&'static Runtime> {
     .map(|(_, runtime)| runtime)
 }
 
+/// Whether `kind`, as a client writes it, is that of actions made of others.
+#[must_use]
+pub fn is_sequence(kind: &str) -> bool {
+    kind.trim().eq_ignore_ascii_case(SEQUENCE)
+}
+
 /// Whether actions of this concrete kind may be read and deleted, but no longer updated or invoked.
 #[must_use]
 pub fn is_deprecated(kind: &str) -> bool {
@@ -65,9 +74,14 @@ pub fn unsupported(kind: &str) -> String {
     let known = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter());
     let known = known.map(|runtime| runtime.kind).chain([SEQUENCE]);
     let known: Vec<String> = known.map(|kind| format!("'{kind}'")).collect();
+    let known = known.join(", ");
+    let why = if kind.trim().eq_ignore_ascii_case(BLACKBOX) {
+        ", which runs no container images: it runs code in WebAssembly sandboxes"
+    } else {
+        ""
+    };
     format!(
-        "The specified runtime '{kind}' is not supported by this platform. Valid values are: {}",
-        known.join(", ")
+        "The specified runtime '{kind}' is not supported by this platform{why}. Valid values are: {known}"
     )
 }
 

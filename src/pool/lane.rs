@@ -21,7 +21,7 @@ const BYTES_ASSUMED: usize = 2 << 20;
 /// What every record of an action says; made once per version.
 #[derive(Debug)]
 pub(crate) struct Facts {
-    /// `path`, `kind` and `limits`, and `binding` where it was reached by one.
+    /// `path`, `kind`, `limits` and `revision`, and `binding` where it was reached by one.
     pub(crate) annotations: Arc<[Annotation]>,
     /// Environment at init: `init` parameters and the `__OW_*` that do not change between runs.
     pub(crate) env: Arc<[(String, String)]>,
@@ -48,6 +48,9 @@ impl Facts {
         if let Some(binding) = action.binding() {
             annotations.push(annotation("binding", Json::from_serialize(&binding)));
         }
+        if action.revision > 0 {
+            annotations.push(annotation("revision", Json::from(action.revision)));
+        }
         Self {
             annotations: annotations.into(),
             env: env.into(),
@@ -65,8 +68,12 @@ fn annotation(key: &'static str, value: Json) -> Annotation {
     }
 }
 
-/// Which text of the action: an instance serves exactly one.
-type Generation = (Version, Timestamp);
+/// Which text of the action: an instance serves exactly one. Clients choose versions, so those alone do not tell.
+type Generation = (Version, Timestamp, u64);
+
+fn generation(action: &Action) -> Generation {
+    (action.version, action.updated, action.revision)
+}
 
 pub(super) struct Idle {
     pub(super) instance: Box<dyn Instance>,
@@ -104,7 +111,7 @@ impl Lane {
     pub(super) fn new(namespace: &Namespace, action: &Action) -> Self {
         Self {
             state: Mutex::new(State {
-                generation: (action.version, action.updated),
+                generation: generation(action),
                 facts: Arc::new(Facts::of(namespace, action)),
                 idle: VecDeque::new(),
                 running: 0,
@@ -123,9 +130,9 @@ impl Lane {
             return (Place::Full, Vec::new());
         }
         let mut stale = Vec::new();
-        if state.generation != (action.version, action.updated) {
+        if state.generation != generation(action) {
             stale.extend(state.idle.drain(..));
-            state.generation = (action.version, action.updated);
+            state.generation = generation(action);
             state.facts = Arc::new(Facts::of(namespace, action));
             state.bytes_min = None;
         }

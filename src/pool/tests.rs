@@ -49,6 +49,7 @@ fn action(program: Digest, instances: Option<u64>) -> Arc<Action> {
             ..ActionLimits::default()
         },
         annotations: Annotations::default(),
+        revision: 0,
         reached: None,
     })
 }

@@ -106,6 +106,7 @@ fn action(text: &str, patch: u32) -> Action {
         parameters: Parameters::default(),
         limits: ActionLimits::default(),
         annotations: Annotations::default(),
+        revision: 0,
         reached: None,
     }
 }

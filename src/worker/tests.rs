@@ -51,6 +51,7 @@ pub(crate) fn action(name: &str) -> Action {
         parameters: Parameters::default(),
         limits: ActionLimits::default(),
         annotations: Annotations::default(),
+        revision: 0,
         reached: None,
     }
 }
