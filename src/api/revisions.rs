@@ -83,11 +83,9 @@ pub(super) async fn rows(front: &Front, identity: &Identity, name: &Fqn) -> Resu
         .list(namespace, Shelf::Revisions, &prefix, page)
         .await?;
     let mut rows = vec![Row::of(&action, true)];
-    for item in &kept {
-        let former = parse(item)?;
-        if former.number() < action.number() {
-            rows.push(Row::of(&former, false));
-        }
+    let newest = item_name(&action.fqn, action.number());
+    for item in kept.iter().filter(|item| item.name < newest) {
+        rows.push(Row::of(&parse(item)?, false));
     }
     Ok(rows)
 }

@@ -32,7 +32,7 @@ use axum::response::Response;
 use http_body::Body as _;
 use tokio::sync::OwnedMutexGuard;
 
-use super::actions::permit_kind;
+use super::actions_put::permit_kind;
 use super::error::{Error, Result};
 use super::extract::payload;
 use super::invocations::{named, wants_record};
