@@ -23,6 +23,19 @@ struct Chunk {
     room: usize,
 }
 
+impl Chunk {
+    /// Puts `bytes` at `within`, zeros before them if it is shorter. There must be room.
+    fn put(&mut self, within: usize, bytes: &[u8]) {
+        if self.bytes.len() < within {
+            self.bytes.resize(within, 0);
+        }
+        let over = (self.bytes.len() - within).min(bytes.len());
+        let (over, beyond) = bytes.split_at(over);
+        self.bytes[within..within + over.len()].copy_from_slice(over);
+        self.bytes.extend_from_slice(beyond);
+    }
+}
+
 /// The bytes of a file.
 #[derive(Default)]
 pub(crate) struct Data {
@@ -105,7 +118,7 @@ impl Data {
                 break;
             }
             let chunk = self.chunks.entry(place).or_default();
-            chunk.bytes[within..within + count].copy_from_slice(&bytes[done..done + count]);
+            chunk.put(within, &bytes[done..done + count]);
             done += count;
             self.size = self.size.max(offset + done as u64);
         }
@@ -115,7 +128,7 @@ impl Data {
         Ok(done)
     }
 
-    /// Makes the chunk at `place` at least `len` bytes long, if the account gives what that takes.
+    /// Makes room for `len` bytes in the chunk at `place`, if the account gives what that takes.
     fn make_room(&mut self, place: u64, len: usize, account: &mut Account) -> bool {
         let known = self.chunks.get(&place);
         let (room, share) = known.map_or((0, CHUNK_SHARE_BYTES), |chunk| (chunk.room, 0));
@@ -130,8 +143,6 @@ impl Data {
         let allocated = chunk.bytes.try_reserve_exact(reserve).is_ok();
         if allocated {
             chunk.room += more;
-            let len = len.max(chunk.bytes.len());
-            chunk.bytes.resize(len, 0);
         } else {
             account.give_back(more + share);
             self.taken -= more + share;
