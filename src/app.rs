@@ -319,7 +319,10 @@ fn state(
     let resolver = Arc::new(Resolver::new(Arc::clone(&catalog)));
     let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
         .context("the system has no randomness")?;
-    let (keys, throttle) = (Arc::new(keys), Arc::new(Throttle::default()));
+    let (keys, throttle) = (
+        Arc::new(keys),
+        Arc::new(Throttle::new(config.auth.rate_window)),
+    );
     let invoker = Invoker::new(invoke::Parts {
         queue: Arc::clone(&engine.queue),
         store: store.clone(),

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub(crate) use keys::{Credential, Keys};
 pub(crate) use setup::{WELL_KNOWN_GUEST, ensure_defaults, uses_well_known_keys};
-pub(crate) use throttle::{Admission, Throttle};
+pub(crate) use throttle::{Admission, Throttle, Window};
 
 use crate::model::Namespace;
 use crate::model::limits::EffectiveLimits;
@@ -58,7 +58,7 @@ pub(crate) enum Denied {
     Store(#[from] store::Error),
 }
 
-/// The two keys that exist from the start.
+/// The two keys that exist from the start, and how rates are counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -68,6 +68,8 @@ pub(crate) struct Config {
     /// `uuid:key` of the namespace `whisk.system`, which opens the admin API. Unset: the well-known key, made when there
     /// is none. Set: holds from the next start on, whatever was stored. Never empty.
     pub(crate) system_key: Option<String>,
+    /// Over which time rates are counted.
+    pub(crate) rate_window: Window,
 }
 
 impl Config {

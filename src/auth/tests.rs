@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::setup::{SetupError, WELL_KNOWN_GUEST, WELL_KNOWN_SYSTEM};
-use super::throttle::Exceeded;
+use super::throttle::{Exceeded, Window};
 use super::*;
 use crate::model::{Tenant, Timestamp};
 use crate::store::fake::Fake;
@@ -143,6 +143,7 @@ async fn the_well_known_keys_are_made_once_and_noticed() {
     let config = Config {
         system_key: Some(Credential::generate().expect("randomness").to_string()),
         guest_key: None,
+        ..Config::default()
     };
     ensure_defaults(&*fake, &config).await.expect("room");
     assert!(!uses_well_known_keys(&*fake).await.expect("up"));
@@ -163,6 +164,7 @@ async fn configured_keys_hold_over_stored_ones_and_keep_the_limits() {
     let config = Config {
         guest_key: Some(key.clone()),
         system_key: None,
+        ..Config::default()
     };
     ensure_defaults(&*fake, &config).await.expect("room");
     let keys = keys(&store);
@@ -178,6 +180,7 @@ async fn an_empty_guest_key_makes_no_guest_and_bad_keys_are_named() {
     let config = |guest: &str, system: Option<&str>| Config {
         guest_key: Some(guest.to_owned()),
         system_key: system.map(str::to_owned),
+        ..Config::default()
     };
     ensure_defaults(&*fake, &config("", None))
         .await
@@ -296,4 +299,55 @@ fn idle_meters_are_swept_and_busy_ones_kept() {
     );
     at("busy", 1).expect_err("still held");
     drop(held);
+}
+
+#[test]
+fn a_sliding_window_lets_no_burst_pass_at_the_turn_of_a_minute() {
+    let sixty = EffectiveLimits {
+        invocations_per_minute: 60,
+        ..EffectiveLimits::default()
+    };
+    let burst = |window, second: u64| {
+        let throttle = Throttle::new(window);
+        let at = |second: u64| {
+            let now = Timestamp(second * 1000);
+            throttle
+                .admit_at(&namespace("guest"), &sixty, now)
+                .map(drop)
+        };
+        for _ in 0..60 {
+            at(second).expect("within the rate");
+        }
+        assert!(at(second).is_err());
+        (0..60).filter(|_| at(second + 2).is_ok()).count()
+    };
+    // From second 59 of a minute to second 1 of the next.
+    assert_eq!(burst(Window::Minute, 119), 60);
+    assert_eq!(burst(Window::Sliding, 119), 1);
+}
+
+#[test]
+fn a_sliding_window_says_when_there_is_room_again() {
+    let sixty = EffectiveLimits {
+        invocations_per_minute: 60,
+        ..EffectiveLimits::default()
+    };
+    let throttle = Throttle::new(Window::Sliding);
+    let at = |second: u64| {
+        let now = Timestamp(second * 1000);
+        throttle
+            .admit_at(&namespace("guest"), &sixty, now)
+            .map(drop)
+    };
+    for _ in 0..60 {
+        at(60).expect("within the rate");
+    }
+    let mut now = 60;
+    for _ in 0..5 {
+        match at(now) {
+            Ok(()) => return,
+            Err(exceeded) => now += u64::from(exceeded.retry_after_s()),
+        }
+    }
+    panic!("it never had room when it said so");
 }

@@ -1,7 +1,7 @@
 //! How much a namespace may ask for: a rate per wall-clock minute, and a number of invocations in flight.
 //!
 //! The rate is counted per minute of the epoch and starts anew with each; rejected calls count too, so hammering does
-//! not help. A minute is told apart from another by inequality, not by order: a step of the wall clock, either way,
+//! not help. Where the operator prefers it, the last 60 seconds are looked at instead ([`Window::Sliding`]). A minute is told apart from another by inequality, not by order: a step of the wall clock, either way,
 //! starts a new count and locks nobody out. Concurrency is exact: a place is claimed by compare-and-swap and given back by
 //! [`Admission`]'s drop, when the activation has completed, however long its caller has been gone.
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use serde::Deserialize;
 
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Namespace, Timestamp};
@@ -53,32 +54,142 @@ impl Exceeded {
     }
 }
 
+/// Over which time a rate is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Window {
+    /// The minute of the wall clock, as OpenWhisk counts: twice the rate passes around the turn of a minute, and whoever
+    /// has used it up waits for the next.
+    #[default]
+    Minute,
+    /// The last 60 seconds, taken as what this minute has had and the share of the minute before that still lies in
+    /// them. Refused calls do not count.
+    Sliding,
+}
+
+/// A moment, as rates see it.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// Minutes of the epoch; they wrap after six weeks, which nobody notices.
+    minute: u16,
+    /// Seconds of the minute that have passed.
+    second: u64,
+}
+
+impl Moment {
+    fn of(now: Timestamp) -> Self {
+        let seconds = now.millis() / 1000;
+        Self {
+            minute: u16::try_from(seconds / 60 % (1 << 16)).unwrap_or_default(),
+            second: seconds % 60,
+        }
+    }
+
+    /// Seconds that are left of the minute.
+    fn left(self) -> u64 {
+        60 - self.second
+    }
+}
+
+/// The calls of a minute and of the one before it.
+#[derive(Clone, Copy)]
+struct Counts {
+    minute: u16,
+    before: u64,
+    now: u64,
+}
+
+/// Counts end here; a limit beyond it is none.
+const COUNT_MAX: u64 = (1 << 24) - 1;
+
+impl Counts {
+    fn unpack(packed: u64) -> Self {
+        Self {
+            minute: u16::try_from(packed >> 48).unwrap_or_default(),
+            before: packed >> 24 & COUNT_MAX,
+            now: packed & COUNT_MAX,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.minute) << 48 | self.before << 24 | self.now
+    }
+
+    /// As they are in `minute`.
+    fn in_minute(self, minute: u16) -> Self {
+        let (before, now) = match minute.wrapping_sub(self.minute) {
+            0 => return self,
+            1 => (self.now, 0),
+            // Long ago, or the clock stepped back.
+            _ => (0, 0),
+        };
+        Self {
+            minute,
+            before,
+            now,
+        }
+    }
+
+    /// The calls that count against a limit, one more included.
+    fn with_one_more(self, window: Window, moment: Moment) -> u64 {
+        match window {
+            Window::Minute => self.now + 1,
+            Window::Sliding => self.now + 1 + self.before * moment.left() / 60,
+        }
+    }
+
+    /// Seconds after which one more may be allowed.
+    fn retry_after_s(self, window: Window, moment: Moment, allowed: u64) -> u32 {
+        let left = moment.left();
+        let seconds = match window {
+            Window::Minute => left,
+            // This minute's calls must become those of the minute before, and fade.
+            Window::Sliding if self.now >= allowed => left + 1,
+            // Those of the minute before must fade.
+            Window::Sliding => {
+                left.saturating_sub((allowed - self.now - 1) * 60 / self.before.max(1))
+            }
+        };
+        u32::try_from(seconds.clamp(1, 60)).unwrap_or(60)
+    }
+}
+
 /// What one namespace has used.
 #[derive(Default)]
 struct Meter {
-    /// The minute that is counted (upper half) and the calls in it (lower half), changed together.
-    minute_and_count: AtomicU64,
+    /// [`Counts`], changed together.
+    counts: AtomicU64,
     in_flight: AtomicU64,
 }
 
 impl Meter {
-    /// Counts a call in `minute`; how many there were, this one included.
-    fn count(&self, minute: u32) -> u64 {
-        let next = |packed: u64| {
-            let (counted, count) = unpack(packed);
-            let count = if counted == minute { count } else { 0 };
-            pack(minute, count.saturating_add(1))
-        };
-        let mut seen = self.minute_and_count.load(Ordering::Relaxed);
+    /// Counts a call, if its window leaves room for it.
+    fn count(&self, window: Window, moment: Moment, allowed: u64) -> Result<(), Exceeded> {
+        let mut seen = self.counts.load(Ordering::Relaxed);
         loop {
-            let new = next(seen);
-            match self.minute_and_count.compare_exchange_weak(
+            let counts = Counts::unpack(seen).in_minute(moment.minute);
+            let count = counts.with_one_more(window, moment);
+            let passes = count <= allowed || allowed >= COUNT_MAX;
+            let refused = Exceeded::Rate {
+                count,
+                allowed,
+                retry_after_s: counts.retry_after_s(window, moment, allowed),
+            };
+            if !passes && window == Window::Sliding {
+                return Err(refused);
+            }
+            let new = Counts {
+                now: (counts.now + 1).min(COUNT_MAX),
+                ..counts
+            };
+            match self.counts.compare_exchange_weak(
                 seen,
-                new,
+                new.pack(),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return u64::from(unpack(new).1),
+                Ok(_) if passes => return Ok(()),
+                Ok(_) => return Err(refused),
                 Err(now) => seen = now,
             }
         }
@@ -92,19 +203,10 @@ impl Meter {
             .map(|_| ())
     }
 
-    fn is_idle(&self, minute: u32) -> bool {
-        let counted = unpack(self.minute_and_count.load(Ordering::Relaxed)).0;
-        counted != minute && self.in_flight.load(Ordering::Relaxed) == 0
+    fn is_idle(&self, minute: u16) -> bool {
+        let counts = Counts::unpack(self.counts.load(Ordering::Relaxed)).in_minute(minute);
+        counts.now == 0 && counts.before == 0 && self.in_flight.load(Ordering::Relaxed) == 0
     }
-}
-
-fn pack(minute: u32, count: u32) -> u64 {
-    u64::from(minute) << 32 | u64::from(count)
-}
-
-fn unpack(packed: u64) -> (u32, u32) {
-    let low = u32::try_from(packed & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-    (u32::try_from(packed >> 32).unwrap_or(u32::MAX), low)
 }
 
 /// A place among the invocations in flight, given back when dropped.
@@ -125,6 +227,7 @@ impl fmt::Debug for Admission {
 /// Holds every namespace to its limits.
 #[derive(Default)]
 pub(crate) struct Throttle {
+    window: Window,
     meters: DashMap<Namespace, Arc<Meter>>,
     /// Fires of triggers, which are counted apart from invocations.
     fires: DashMap<Namespace, Arc<Meter>>,
@@ -137,6 +240,14 @@ impl fmt::Debug for Throttle {
 }
 
 impl Throttle {
+    /// A throttle that counts rates over `window`.
+    pub(crate) fn new(window: Window) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
     /// Counts one invocation of `namespace` and claims a place for it.
     pub(crate) fn admit(
         &self,
@@ -153,16 +264,9 @@ impl Throttle {
         limits: &EffectiveLimits,
         now: Timestamp,
     ) -> Result<Admission, Exceeded> {
-        let (minute, retry_after_s) = minute(now);
-        let meter = meter(&self.meters, namespace, minute);
-        let (count, allowed) = (meter.count(minute), limits.invocations_per_minute);
-        if count > allowed {
-            return Err(Exceeded::Rate {
-                count,
-                allowed,
-                retry_after_s,
-            });
-        }
+        let moment = Moment::of(now);
+        let meter = meter(&self.meters, namespace, moment);
+        meter.count(self.window, moment, limits.invocations_per_minute)?;
         let allowed = limits.concurrent_invocations;
         match meter.claim(allowed) {
             Ok(()) => Ok(Admission(meter)),
@@ -176,8 +280,7 @@ impl Throttle {
         namespace: &Namespace,
         limits: &EffectiveLimits,
     ) -> Result<Admission, Exceeded> {
-        let (minute, _) = minute(Timestamp::now());
-        let meter = meter(&self.meters, namespace, minute);
+        let meter = meter(&self.meters, namespace, Moment::of(Timestamp::now()));
         let allowed = limits.concurrent_invocations;
         match meter.claim(allowed) {
             Ok(()) => Ok(Admission(meter)),
@@ -191,17 +294,9 @@ impl Throttle {
         namespace: &Namespace,
         limits: &EffectiveLimits,
     ) -> Result<(), Exceeded> {
-        let (minute, retry_after_s) = minute(Timestamp::now());
-        let count = meter(&self.fires, namespace, minute).count(minute);
-        let allowed = limits.fires_per_minute;
-        if count > allowed {
-            return Err(Exceeded::Rate {
-                count,
-                allowed,
-                retry_after_s,
-            });
-        }
-        Ok(())
+        let moment = Moment::of(Timestamp::now());
+        let meter = meter(&self.fires, namespace, moment);
+        meter.count(self.window, moment, limits.fires_per_minute)
     }
 
     /// Invocations of `namespace` in flight.
@@ -213,24 +308,17 @@ impl Throttle {
     }
 }
 
-/// The minute of the epoch, and the seconds that are left of it.
-fn minute(now: Timestamp) -> (u32, u32) {
-    let seconds = now.millis() / 1000;
-    let minute = u32::try_from(seconds / 60).unwrap_or(u32::MAX);
-    (minute, u32::try_from(60 - seconds % 60).unwrap_or(60))
-}
-
 fn meter(
     meters: &DashMap<Namespace, Arc<Meter>>,
     namespace: &Namespace,
-    minute: u32,
+    moment: Moment,
 ) -> Arc<Meter> {
     if let Some(meter) = meters.get(namespace) {
         return Arc::clone(&meter);
     }
     if meters.len() >= METERS_BEFORE_SWEEP {
         // Whoever is about to use a meter holds a clone of it, taken under the lock that `retain` takes.
-        meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(minute));
+        meters.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(moment.minute));
     }
     Arc::clone(&meters.entry(namespace.clone()).or_default())
 }

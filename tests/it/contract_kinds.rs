@@ -94,7 +94,7 @@ fn what_has_no_place_here_yet_is_named_as_unsupported() {
         "nodejs:20",
         "python:3",
         "blackbox",
-        "sequence",
+        "builtin",
         "",
         "🦀",
         "wasm:999",
