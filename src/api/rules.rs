@@ -376,7 +376,7 @@ async fn followed(
     let stored = stored::<Rule>(front, rule).await?;
     let rule = stored.map(|(rule, _)| rule);
     let rule = rule.filter(|rule| rule.trigger == *trigger);
-    let active = active.or(former.map(|link| link.active));
+    let active = active.or_else(|| former.map(|link| link.active));
     Ok(rule.zip(active).map(|(rule, active)| Link {
         action: rule.action.clone(),
         active,

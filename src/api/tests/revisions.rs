@@ -45,9 +45,9 @@ async fn every_text_of_an_action_is_counted_and_kept() {
     site.put(path, json!({"publish": true})).await.is(200);
     let rows = site.get("_/actions/a?revisions=true").await.is(200).json();
     let exec = json!({"kind": "wasm:1", "binary": false});
-    let row = |revision: u64, version: &str, publish: bool| {
+    let row = |revision: usize, version: &str, publish: bool| {
         json!({"revision": revision, "version": version, "publish": publish, "exec": exec,
-            "current": revision == 3, "updated": rows[3 - revision as usize]["updated"]})
+            "current": revision == 3, "updated": rows[3 - revision]["updated"]})
     };
     assert_eq!(
         rows,
