@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use super::error::Error;
-use super::{Config, Front, State, router, web};
+use super::{Config, Front, State, apis, router, web};
 use crate::telemetry::metrics;
 
 /// Says which request this was; `code` in errors.
@@ -72,7 +72,12 @@ impl Edge {
             error.fill(&mut response, &transaction);
             response
         } else if face == Face::Web {
-            web::answer(&self.front, request, &transaction).await
+            match apis::Operation::of(request.uri().path()) {
+                Some(asked) => apis::manage(&self.front, asked, request, &transaction).await,
+                None => web::answer(&self.front, request, &transaction).await,
+            }
+        } else if face == Face::Gateway {
+            Box::pin(apis::answer(&self.front, request, &transaction)).await
         } else {
             let mut router = self.router.clone();
             let mut response = match router.call(request).await {
@@ -88,7 +93,7 @@ impl Edge {
         match face {
             Face::Rest => allow_rest(headers),
             Face::Server => allow(headers, SERVER_METHODS),
-            Face::Web => {}
+            Face::Web | Face::Gateway => {}
         }
         headers.insert(X_REQUEST_ID, transaction);
         observe(&Seen {
@@ -164,8 +169,10 @@ fn verb(method: &Method) -> &'static str {
 
 /// What the path is about: few words, whatever clients send, so that they may label metrics.
 fn noun(face: Face, path: &str) -> &'static str {
-    if face == Face::Web {
-        return "web";
+    match face {
+        Face::Web => return "web",
+        Face::Gateway => return "apis",
+        Face::Rest | Face::Server => {}
     }
     let mut segments = path.split('/').skip(1);
     match segments.next() {
@@ -196,6 +203,8 @@ enum Face {
     Rest,
     /// Web actions.
     Web,
+    /// The APIs of tenants.
+    Gateway,
     /// Everything else.
     Server,
 }
@@ -208,13 +217,15 @@ impl Face {
         let rest = path.strip_prefix("/api/v1");
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             Self::Rest
+        } else if apis::tenant(path).is_some() {
+            Self::Gateway
         } else {
             Self::Server
         }
     }
 
     fn is_of_tenants(self) -> bool {
-        self == Self::Web
+        matches!(self, Self::Web | Self::Gateway)
     }
 }
 

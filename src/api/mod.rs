@@ -12,6 +12,7 @@ mod actions;
 mod actions_put;
 mod activations;
 mod admin;
+mod apis;
 mod edge;
 mod entities;
 mod error;
@@ -124,6 +125,10 @@ pub(crate) struct Config {
     pub(crate) web_cache_namespace_bytes_max: u64,
     /// Former revisions kept of each action; 0 keeps none.
     pub(crate) revisions_max: u32,
+    /// APIs of one namespace.
+    pub(crate) apis_max: u64,
+    /// Bytes of an API's document.
+    pub(crate) api_bytes_max: u64,
     /// Seconds requests in flight have to end once the server drains.
     pub(crate) drain_timeout_s: u64,
 }
@@ -144,6 +149,8 @@ impl Default for Config {
             web_cache_bytes_max: 256 << 20,
             web_cache_namespace_bytes_max: 16 << 20,
             revisions_max: 10,
+            apis_max: 100,
+            api_bytes_max: 256 << 10,
             drain_timeout_s: 65,
         }
     }
@@ -164,6 +171,8 @@ struct Front {
     /// Answers of web actions.
     cache: web::Cache,
     turns: entities::Turns,
+    /// Where requests to APIs go.
+    gates: apis::Gates,
 }
 
 impl Front {
@@ -172,6 +181,7 @@ impl Front {
         let units = usize::try_from(units).unwrap_or(usize::MAX);
         Arc::new(Self {
             body_room: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
+            gates: apis::Gates::default(),
             cache: web::Cache::new(
                 config.web_cache_bytes_max,
                 config.web_cache_namespace_bytes_max,
@@ -184,7 +194,9 @@ impl Front {
 }
 
 /// Every route, grouped by who calls it; but for what tenants show to the world, which [`edge`] tells by its prefix:
-/// - `/api/v1/web/{ns}/{package}/{action}…`, any method: [`web`].
+/// - `/api/v1/web/{ns}/{package}/{action}…`, any method: [`web`];
+/// - `/api/v1/web/whisk.system/apimgmt/{createApi, getApi, deleteApi}`: [`apis`], which manages
+/// - `/api/{tenant}/{base}/…`, any method.
 fn router(front: Arc<Front>) -> Router {
     Router::new()
         // Anyone

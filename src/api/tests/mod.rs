@@ -4,6 +4,7 @@
 mod actions;
 mod activations;
 mod admin;
+mod apis;
 mod edge;
 mod fire;
 mod invocations;

@@ -87,6 +87,11 @@ impl<'a> Address<'a> {
     }
 }
 
+/// Whether `path` can mean a web action.
+pub(in crate::api) fn is_address(path: &str) -> bool {
+    Address::of(path, false).is_ok()
+}
+
 fn decoded(segment: &str) -> Result<Cow<'_, str>, Misaddressed> {
     let decoded = percent_decode_str(segment).decode_utf8();
     decoded.map_err(|_| Misaddressed::Nothing)

@@ -338,7 +338,7 @@ fn each(json: &str, take: &mut impl FnMut(&str) -> Option<()>) -> Option<()> {
 }
 
 /// Whether a header says something of the connection or of how the body is sent, which are not the action's.
-fn of_connection(name: &HeaderName) -> bool {
+pub(in crate::api) fn of_connection(name: &HeaderName) -> bool {
     const OURS: [HeaderName; 7] = [
         CONNECTION,
         CONTENT_LENGTH,

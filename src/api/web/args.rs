@@ -45,7 +45,7 @@ pub(super) struct Asked<'a> {
     pub(super) raw: bool,
 }
 
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+pub(in crate::api) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// A body, as it is passed on.
 enum Body {
@@ -133,7 +133,7 @@ impl Asked<'_> {
 }
 
 /// The names and values of a query or a form.
-fn pairs(text: &str) -> Vec<Pair<'_>> {
+pub(in crate::api) fn pairs(text: &str) -> Vec<Pair<'_>> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {

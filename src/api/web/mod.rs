@@ -46,12 +46,14 @@ use answer::Made;
 use cache::{Looked, Wanted};
 use freshness::Wishes;
 
-pub(super) use address::PREFIX;
+pub(super) use address::{PREFIX, is_address};
+pub(super) use answer::of_connection as is_of_connection;
+pub(super) use args::pairs;
 pub(super) use cache::Cache;
 pub(super) use cors::Asked as CorsAsked;
 
 /// What an action that requires a secret requires it in.
-pub(super) const X_REQUIRE_WHISK_AUTH: HeaderName = HeaderName::from_static("x-require-whisk-auth");
+const X_REQUIRE_WHISK_AUTH: HeaderName = HeaderName::from_static("x-require-whisk-auth");
 
 /// How long a client waits for an action.
 const WAIT: Duration = Duration::from_secs(60);
@@ -306,8 +308,7 @@ impl Visit<'_> {
             .inspect_err(|exceeded| metrics::refused(exceeded.reason()))
             .map_err(Error::from)?;
         if !is_permitted {
-            let text = "Authentication is possible but has failed or not yet been provided.";
-            return Err(Error::new(StatusCode::UNAUTHORIZED, text).into());
+            return Err(unauthorized().into());
         }
         permit_kind(self.found.action.exec.kind(), owner)?;
         let payload = self.payload(body, visitor).await?;
@@ -378,6 +379,12 @@ impl Visit<'_> {
             record: owner.limits.store_activations || forced,
         }
     }
+}
+
+/// 401, in the words of web actions.
+pub(super) fn unauthorized() -> Error {
+    let text = "Authentication is possible but has failed or not yet been provided.";
+    Error::new(StatusCode::UNAUTHORIZED, text)
 }
 
 /// Who sent the request, if its credentials are the platform's; all others are an action's own business.
