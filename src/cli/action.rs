@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::activation::stamp;
 use super::client::{Answer, Client, EntityPath};
+use super::entity::{self, annotation, full_name, visibility};
 use super::failure::{Failure, Result, exit_of};
 use super::pairs::Parameters;
 use super::upload::Upload;
-use super::{Page, Session, code};
+use super::{Page, Session, code, web};
 
 /// `wisp action …`
 #[derive(Debug, Subcommand)]
@@ -20,7 +22,9 @@ Examples:
   wisp action create hello hello.wasm                 the kind follows from the bytes
   wisp action create hello hello.wat -p name Ada      with a bound parameter
   wisp action create small hello.wasm -m 128 -t 5000  128 MB, 5 seconds
-  wisp action create twin --copy hello                from another action")]
+  wisp action create twin --copy hello                from another action
+  wisp action create both --sequence first,second     one after the other
+  wisp action create page page.wasm --web yes         on the web")]
     Create(Upload),
     /// Change an action, or create it when it does not exist
     #[command(after_help = "\
@@ -34,6 +38,7 @@ Examples:
 Examples:
   wisp action get hello
   wisp action get hello limits
+  wisp action get hello --url
   wisp action get hello --save-as copy.wasm")]
     Get(Get),
     /// List actions, newest first
@@ -50,6 +55,21 @@ Examples:
   wisp action invoke hello -r -p name Ada      wait, print its result
   wisp action invoke hello -b -P params.json   wait, print the whole activation")]
     Invoke(Invoke),
+    /// List what an action was before, newest first
+    Revisions {
+        /// Name of the action
+        name: String,
+    },
+    /// Make an action again what it was
+    #[command(
+        after_help = "Example:\n  wisp action revisions hello\n  wisp action rollback hello 3"
+    )]
+    Rollback {
+        /// Name of the action
+        name: String,
+        /// Which revision
+        revision: u64,
+    },
 }
 
 /// What to show of an action.
@@ -59,7 +79,13 @@ pub(super) struct Get {
     name: String,
     /// Only this field
     field: Option<String>,
-    /// Print its URL
+    /// Only a summary: description and parameters; * is bound, ** is bound and final
+    #[arg(short, long)]
+    summary: bool,
+    /// As it was at this revision
+    #[arg(long, value_name = "NUMBER")]
+    revision: Option<u64>,
+    /// Print its URL; of a web action, that on the web
     #[arg(short = 'r', long)]
     url: bool,
     /// Save its code to a file called like it
@@ -95,6 +121,12 @@ pub(super) struct Invoke {
     /// Wait, and print only the result
     #[arg(short, long)]
     result: bool,
+    /// Run it as it was at this revision
+    #[arg(long, value_name = "NUMBER")]
+    revision: Option<u64>,
+    /// Run once for this key, however often it is tried
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 impl Action {
@@ -118,6 +150,8 @@ impl Action {
                     .done(&format!("deleted action {}", entity.path), &deleted);
             }
             Self::Invoke(invoke) => return invoke.run(session),
+            Self::Revisions { name } => revisions(session, name)?,
+            Self::Rollback { name, revision } => rollback(session, name, *revision)?,
         }
         Ok(0)
     }
@@ -130,7 +164,9 @@ impl Get {
         let attempt = format!("Unable to get action '{}'", entity.path);
         let path = client.path(&entity.namespace, &entity.in_collection("actions"));
         let save = self.save || self.save_as.is_some();
-        let action = client.get(&path, &[("code", save.to_string())]);
+        let mut query = vec![("code", save.to_string())];
+        query.extend(self.revision.map(|number| ("revision", number.to_string())));
+        let action = client.get(&path, &query);
         let action = action.map_err(|f| f.while_trying(&attempt))?;
         let output = session.output;
         if save {
@@ -142,23 +178,21 @@ impl Get {
                 &json!({ "saved": saved }),
             );
         } else if self.url {
-            let url = format!("{}{path}", client.base());
+            let namespace = action["namespace"].as_str().unwrap_or_default();
+            let namespace = namespace.split('/').next().unwrap_or_default();
+            let url = match web::is_web(&action) {
+                true => web::url(&client, namespace, &entity),
+                false => format!("{}{path}", client.base()),
+            };
             output.done(
                 &format!("got action {}\n{url}", entity.path),
                 &json!({ "url": url }),
             );
-        } else if let Some(field) = &self.field {
-            let value = action.get(field).ok_or_else(|| {
-                Failure::general(format!("Invalid field filter '{field}'.")).while_trying(&attempt)
-            })?;
-            output.ok(&format!(
-                "got action {}, displaying field {field}",
-                entity.path
-            ));
-            output.value(value);
+        } else if self.summary && !output.json {
+            let name = full_name(&action);
+            output.line(&entity::summary("action", &name, &action));
         } else {
-            output.ok(&format!("got action {}", entity.path));
-            output.value(&action);
+            return entity::show(session, "action", &entity, &action, self.field.as_deref());
         }
         Ok(())
     }
@@ -222,27 +256,58 @@ impl List {
     }
 }
 
-fn full_name(action: &Value) -> String {
-    let text = |field: &str| action[field].as_str().unwrap_or_default().to_owned();
-    format!("/{}/{}", text("namespace"), text("name"))
-}
-
 /// As `wsk` lists: name, whether it is shared, kind.
-fn row(action: &Value) -> [String; 3] {
-    let annotations = action["annotations"].as_array().into_iter().flatten();
-    let mut kind = annotations.filter(|annotation| annotation["key"] == "exec");
-    let kind = kind
-        .next()
-        .and_then(|annotation| annotation["value"].as_str());
-    let shared = match action["publish"] {
-        Value::Bool(true) => "shared",
-        _ => "private",
-    };
+pub(super) fn row(action: &Value) -> [String; 3] {
+    let kind = annotation(action, "exec").and_then(Value::as_str);
     [
         full_name(action),
-        shared.to_owned(),
+        visibility(action).to_owned(),
         kind.unwrap_or_default().to_owned(),
     ]
+}
+
+fn revisions(session: Session<'_>, name: &str) -> Result<()> {
+    let client = Client::new(session)?;
+    let entity = EntityPath::parse(name, client.namespace())?;
+    let path = client.path(&entity.namespace, &entity.in_collection("actions"));
+    let attempt = format!("Unable to list the revisions of action '{}'", entity.path);
+    let rows = client.list(&path, &[("revisions", "true".to_owned())]);
+    let rows = rows.map_err(|f| f.while_trying(&attempt))?;
+    if session.output.json {
+        session.output.value(&Value::Array(rows));
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = rows.iter().map(revision_row).collect();
+    let header = ["Revision", "Version", "Updated (UTC)", "Kind"];
+    session.output.table(header, &rows);
+    Ok(())
+}
+
+fn revision_row(revision: &Value) -> [String; 4] {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    [
+        revision["revision"].to_string(),
+        text(&revision["version"]),
+        stamp(revision["updated"].as_u64().unwrap_or_default()),
+        text(&revision["exec"]["kind"]),
+    ]
+}
+
+fn rollback(session: Session<'_>, name: &str, revision: u64) -> Result<()> {
+    let client = Client::new(session)?;
+    let entity = EntityPath::parse(name, client.namespace())?;
+    let path = client.path(&entity.namespace, &entity.in_collection("actions"));
+    let query = [
+        ("overwrite", "true".to_owned()),
+        ("revision", revision.to_string()),
+    ];
+    let attempt = format!("Unable to roll back action '{}' to {revision}", entity.path);
+    let answer = client.send("PUT", &path, &query, None);
+    let action = answer.and_then(Answer::success);
+    let action = action.map_err(|f| f.while_trying(&attempt))?;
+    let text = format!("rolled back action {} to revision {revision}", entity.path);
+    session.output.done(&text, &action);
+    Ok(())
 }
 
 impl Invoke {
@@ -250,14 +315,20 @@ impl Invoke {
         let client = Client::new(session)?;
         let entity = EntityPath::parse(&self.name, client.namespace())?;
         let blocking = self.blocking || self.result;
-        let query = [
+        let mut query = vec![
             ("blocking", blocking.to_string()),
             ("result", self.result.to_string()),
         ];
+        query.extend(self.revision.map(|number| ("revision", number.to_string())));
+        let key = self.idempotency_key.as_deref();
+        let headers: Vec<(&str, &str)> = key
+            .map(|key| ("idempotency-key", key))
+            .into_iter()
+            .collect();
         let path = client.path(&entity.namespace, &entity.in_collection("actions"));
         let attempt = format!("Unable to invoke action '{}'", entity.path);
         let body = Value::Object(self.parameters.object()?);
-        let answer = client.send("POST", &path, &query, Some(&body));
+        let answer = client.send_with("POST", &path, &query, &headers, Some(&body));
         let answer = answer.map_err(|f| f.while_trying(&attempt))?;
         self.show(session, &entity, answer)
             .map_err(|f| f.while_trying(&attempt))

@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Client, EntityPath, encode};
+use super::client::{Answer, Client, EntityPath, encode};
+use super::entity::annotation;
 use super::failure::{Failure, Result};
 use super::{Page, Session, poll};
 use crate::model::{ActivationId, time};
@@ -22,6 +23,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   wisp activation get --last
+  wisp activation get 018bcfe568007a3ab2c15de0ef0d1a2b --wait 60
   wisp activation get 018bcfe568007a3ab2c15de0ef0d1a2b response")]
     Get {
         #[command(flatten)]
@@ -29,6 +31,14 @@ Examples:
         /// Only a summary: what it was, how it ended, its result
         #[arg(short, long)]
         summary: bool,
+        /// When it has not ended, wait that long for it
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+    },
+    /// End an activation that waits or runs
+    Cancel {
+        /// Its id
+        id: String,
     },
     /// Print what an activation wrote
     #[command(after_help = "Example:\n  wisp activation logs --last --strip")]
@@ -83,8 +93,13 @@ impl Activation {
         match self {
             Self::List(list) => return list.run(session),
             Self::Poll(poll) => return poll.run(session),
-            Self::Get { which, summary } => {
-                let (id, field, record) = which.fetch(session, "", 1)?;
+            Self::Cancel { id } => return cancel(session, id),
+            Self::Get {
+                which,
+                summary,
+                wait,
+            } => {
+                let (id, field, record) = which.fetch(session, "", *wait)?;
                 match field {
                     Some(field) => {
                         let value = record.get(&field);
@@ -105,7 +120,7 @@ impl Activation {
                 }
             }
             Self::Logs { which, strip } => {
-                let (_, _, answer) = which.fetch(session, "/logs", 0)?;
+                let (_, _, answer) = which.fetch(session, "/logs", None)?;
                 if output.json {
                     output.value(&answer);
                 }
@@ -115,7 +130,7 @@ impl Activation {
                 }
             }
             Self::Result { which } => {
-                let (_, _, answer) = which.fetch(session, "/result", 0)?;
+                let (_, _, answer) = which.fetch(session, "/result", None)?;
                 output.value(answer.get("result").unwrap_or(&answer));
             }
         }
@@ -129,7 +144,7 @@ impl Which {
         &self,
         session: Session<'_>,
         part: &str,
-        fields_max: usize,
+        wait: Option<u64>,
     ) -> Result<(String, Option<String>, Value)> {
         let client = Client::new(session)?;
         let mut words = self.words.iter();
@@ -141,11 +156,9 @@ impl Which {
             Failure::usage("An activation ID is required.")
                 .advise("Give the id, or --last for the latest activation.")
         })?;
-        if let Err(bad) = id.parse::<ActivationId>() {
-            return Err(Failure::usage(format!("'{id}': {bad}")));
-        }
+        check(&id)?;
         let field = words.next().cloned();
-        if words.next().is_some() || (fields_max == 0 && field.is_some()) {
+        if words.next().is_some() || (!part.is_empty() && field.is_some()) {
             return Err(Failure::usage(
                 "too many arguments: one activation ID is enough",
             ));
@@ -158,9 +171,33 @@ impl Which {
                 part.trim_start_matches('/')
             ),
         };
-        let answer = client.get(&path, &[]).map_err(|f| f.while_trying(&what))?;
+        let wait = wait.map(|seconds| ("wait", seconds.to_string()));
+        let query: Vec<(&str, String)> = wait.into_iter().collect();
+        let answer = client.get(&path, &query);
+        let answer = answer.map_err(|f| f.while_trying(&what))?;
         Ok((id, field, answer))
     }
+}
+
+fn check(id: &str) -> Result<()> {
+    let parsed = id.parse::<ActivationId>();
+    parsed
+        .map(drop)
+        .map_err(|bad| Failure::usage(format!("'{id}': {bad}")))
+}
+
+fn cancel(session: Session<'_>, id: &str) -> Result<()> {
+    check(id)?;
+    let client = Client::new(session)?;
+    let path = client.path("_", &format!("activations/{}", encode(id)));
+    let answer = client.send("DELETE", &path, &[], None);
+    let cancelled = answer
+        .and_then(Answer::success)
+        .map_err(|f| f.while_trying(&format!("Unable to cancel activation '{id}'")))?;
+    session
+        .output
+        .done(&format!("cancelled activation {id}"), &cancelled);
+    Ok(())
 }
 
 fn latest(client: &Client<'_>) -> Result<String> {
@@ -252,12 +289,6 @@ fn row(activation: &Value) -> [String; 7] {
     ]
 }
 
-fn annotation<'a>(activation: &'a Value, key: &str) -> Option<&'a Value> {
-    let annotations = activation["annotations"].as_array().into_iter().flatten();
-    let mut found = annotations.filter(|annotation| annotation["key"] == key);
-    found.next().map(|annotation| &annotation["value"])
-}
-
 fn status(activation: &Value) -> &str {
     match activation["statusCode"].as_u64() {
         None => activation["response"]["status"]
@@ -286,7 +317,7 @@ fn summarised(record: &Value) -> String {
 }
 
 /// `2018-03-13 21:06:34`, UTC.
-fn stamp(millis: u64) -> String {
+pub(super) fn stamp(millis: u64) -> String {
     let full = time::iso8601(millis.saturating_mul(1_000_000));
     full.get(..19).unwrap_or(&full).replace('T', " ")
 }

@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use ureq::http::Request;
+use ureq::http::request::Builder as RequestBuilder;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, SendBody};
 
@@ -67,6 +68,12 @@ impl Answer {
 /// Query parameters.
 pub(super) type Query<'q> = &'q [(&'q str, String)];
 
+/// Headers beside those of every request.
+pub(super) type Headers<'h> = &'h [(&'h str, &'h str)];
+
+/// The bytes of a stream of events, as they come; they end when the server or the network ends them.
+pub(super) type Events = Box<dyn Read + Send>;
+
 impl<'a> Client<'a> {
     /// For the API.
     pub(super) fn new(session: Session<'a>) -> Result<Self> {
@@ -109,6 +116,19 @@ impl<'a> Client<'a> {
         &self.target.namespace
     }
 
+    /// The key, as `uuid:key`.
+    pub(super) fn auth(&self) -> &str {
+        &self.target.auth
+    }
+
+    /// What a gateway in front of the APIs wants to see, or a value that says nobody set one.
+    pub(super) fn gateway_token(&self) -> &str {
+        self.target
+            .gateway_token
+            .as_deref()
+            .unwrap_or("DUMMY TOKEN")
+    }
+
     /// `scheme://host[:port]`.
     pub(super) fn base(&self) -> &str {
         &self.target.base
@@ -117,6 +137,11 @@ impl<'a> Client<'a> {
     /// `/api/v1/namespaces`, where the key's own are listed.
     pub(super) fn namespaces(&self) -> String {
         format!("/api/{}/namespaces", self.target.version)
+    }
+
+    /// `/api/v1/web`, below which actions are served.
+    pub(super) fn web(&self) -> String {
+        format!("/api/{}/web", self.target.version)
     }
 
     /// `/api/v1/namespaces/{namespace}/{rest}`; `rest` is encoded already.
@@ -146,9 +171,57 @@ impl<'a> Client<'a> {
         query: Query<'_>,
         body: Option<&Value>,
     ) -> Result<Answer> {
+        self.send_with(method, path, query, &[], body)
+    }
+
+    /// As [`Client::send`], with headers of its own.
+    pub(super) fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        query: Query<'_>,
+        headers: Headers<'_>,
+        body: Option<&Value>,
+    ) -> Result<Answer> {
         let url = self.url(path, query);
         let text = body.map(Value::to_string);
-        self.exchange(method, &url, text, &ProgressBar::hidden())
+        self.exchange(method, &url, headers, text, &ProgressBar::hidden())
+    }
+
+    /// Asks for a stream of server-sent events, for `lifetime` at most; none when the server answers with anything else.
+    pub(super) fn events(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        last: Option<&str>,
+        lifetime: Duration,
+    ) -> Result<Option<Events>> {
+        let url = self.url(path, query);
+        self.trace("GET", &url, None);
+        let mut request = self.request("GET", &url, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let request = request.body(());
+        let request = request
+            .map_err(|error| Failure::usage(format!("{url} cannot be asked for: {error}")))?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_global(Some(lifetime)).build();
+        let answer = self.agent.run(request);
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let kind = answer.headers().get("content-type");
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let streams = answer.status() == 200 && kind.starts_with("text/event-stream");
+        Ok(streams.then(|| Box::new(answer.into_body().into_reader()) as Events))
+    }
+
+    fn request(&self, method: &str, url: &str, accept: &str) -> RequestBuilder {
+        let key = BASE64_STANDARD.encode(&self.target.auth);
+        Request::builder()
+            .method(method)
+            .uri(url)
+            .header("authorization", format!("Basic {key}"))
+            .header("accept", accept)
     }
 
     /// As a `PUT`, with progress: bytes sent, then the wait for what the server makes of them.
@@ -161,7 +234,7 @@ impl<'a> Client<'a> {
     ) -> Result<Answer> {
         let text = body.to_string();
         let bar = self.session.output.upload(what, text.len() as u64);
-        let answer = self.exchange("PUT", &self.url(path, query), Some(text), &bar);
+        let answer = self.exchange("PUT", &self.url(path, query), &[], Some(text), &bar);
         bar.finish_and_clear();
         answer
     }
@@ -174,16 +247,15 @@ impl<'a> Client<'a> {
         &self,
         method: &str,
         url: &str,
+        headers: Headers<'_>,
         text: Option<String>,
         bar: &ProgressBar,
     ) -> Result<Answer> {
         self.trace(method, url, text.as_deref());
-        let key = BASE64_STANDARD.encode(&self.target.auth);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header("authorization", format!("Basic {key}"))
-            .header("accept", "application/json");
+        let mut request = self.request(method, url, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(text) = &text {
             request = request
                 .header("content-type", "application/json")
@@ -364,6 +436,21 @@ impl EntityPath {
             namespace: namespace.to_owned(),
             path: path.to_owned(),
         })
+    }
+
+    /// As [`EntityPath::parse`], of what is in no package: packages, triggers, rules.
+    pub(super) fn parse_plain(text: &str, own: &str) -> Result<Self> {
+        let parsed = Self::parse(text, own)?;
+        if parsed.path.contains('/') {
+            let message = format!("'{text}' is no name: use NAME or /NAMESPACE/NAME");
+            return Err(Failure::usage(message));
+        }
+        Ok(parsed)
+    }
+
+    /// The package, when it says one.
+    pub(super) fn package(&self) -> Option<&str> {
+        self.path.split_once('/').map(|(package, _)| package)
     }
 
     /// What follows the namespace in a URL.

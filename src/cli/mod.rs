@@ -10,20 +10,29 @@
 mod action;
 mod activation;
 mod admin;
+mod api;
 mod client;
 mod code;
+mod deadletter;
+mod entity;
+mod events;
 mod examples;
 mod failure;
+mod feed;
 mod namespace;
 mod output;
+mod package;
 mod pairs;
 mod poll;
 mod property;
 mod props;
+mod rule;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod upload;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -106,6 +115,23 @@ enum Command {
     /// See what invocations did: records, logs, results
     #[command(subcommand)]
     Activation(activation::Activation),
+    /// Work with packages: actions that belong together
+    #[command(subcommand)]
+    Package(package::Package),
+    /// Work with triggers: what events come in by
+    #[command(subcommand)]
+    Trigger(Box<trigger::Trigger>),
+    /// Work with rules: which trigger runs which action
+    #[command(subcommand)]
+    Rule(rule::Rule),
+    /// Work with APIs: paths and verbs that call web actions
+    #[command(subcommand)]
+    Api(api::Api),
+    /// See, replay or throw away what rules could not deliver
+    #[command(subcommand)]
+    Deadletter(deadletter::Deadletter),
+    /// List everything in a namespace
+    List(namespace::Contents),
     /// Work with namespaces
     #[command(subcommand)]
     Namespace(namespace::Namespace),
@@ -158,6 +184,12 @@ fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
         Command::Serve(serve) => return serve.run(session),
         Command::Action(action) => return action.run(session),
         Command::Activation(activation) => activation.run(session)?,
+        Command::Package(package) => package.run(session)?,
+        Command::Trigger(trigger) => trigger.run(session)?,
+        Command::Rule(rule) => rule.run(session)?,
+        Command::Api(api) => api.run(session)?,
+        Command::Deadletter(deadletter) => deadletter.run(session)?,
+        Command::List(contents) => contents.run(session)?,
         Command::Namespace(namespace) => namespace.run(session)?,
         Command::Property(property) => property.run(session)?,
         Command::Admin(admin) => admin.run(session)?,

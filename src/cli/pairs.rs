@@ -34,6 +34,11 @@ pub(super) struct Annotations {
 }
 
 impl Parameters {
+    /// Whether anything was said.
+    pub(super) fn is_given(&self) -> bool {
+        !self.param.is_empty() || !self.param_file.is_empty()
+    }
+
     /// One object: files first, then the pairs, later over earlier.
     pub(super) fn object(&self) -> Result<Map<String, Value>> {
         merged("parameter", &self.param_file, &self.param)
@@ -41,8 +46,7 @@ impl Parameters {
 
     /// As the wire lists them; none when nothing was said.
     pub(super) fn pairs(&self) -> Result<Option<Value>> {
-        let given = !self.param.is_empty() || !self.param_file.is_empty();
-        given
+        self.is_given()
             .then(|| self.object().map(keys_and_values))
             .transpose()
     }
@@ -68,11 +72,18 @@ fn merged(what: &str, files: &[PathBuf], pairs: &[String]) -> Result<Map<String,
             Err(error) => return Err(bad(format!("is no JSON: {error}"))),
         }
     }
-    for pair in pairs.chunks_exact(2) {
-        let value = serde_json::from_str(&pair[1]).unwrap_or_else(|_| json!(pair[1]));
-        object.insert(pair[0].clone(), value);
-    }
+    object.extend(object_of(pairs));
     Ok(object)
+}
+
+/// Keys and values in turn, as flags have them, to an object.
+pub(super) fn object_of(pairs: &[String]) -> Map<String, Value> {
+    let pairs = pairs.chunks_exact(2);
+    let pairs = pairs.map(|pair| {
+        let value = serde_json::from_str(&pair[1]).unwrap_or_else(|_| json!(pair[1]));
+        (pair[0].clone(), value)
+    });
+    pairs.collect()
 }
 
 /// An object as the wire lists it.

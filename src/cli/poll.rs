@@ -1,9 +1,13 @@
 //! `wisp activation poll`: activations with their logs, each once, as they come.
 //!
+//! A server that has a stream of them sends each when it ends. The stream is opened again whenever it breaks, and the list
+//! is looked at once after that. A server without one is asked for the list every two seconds, as `wsk` does.
+//!
 //! The server lists by start, and a record is there from its end on: one that ran long turns up behind others that began
 //! later. So the list is asked for again from a while before the newest seen, and what was printed is remembered.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +16,8 @@ use tokio::time::Instant;
 
 use super::Session;
 use super::activation::polled;
-use super::client::Client;
+use super::client::{Client, Events};
+use super::events::{self, Signal};
 use super::failure::{Failure, Result};
 use crate::model::Timestamp;
 
@@ -21,6 +26,15 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// How much longer than its neighbours an activation may run and still be printed: the largest action timeout.
 const LATE_MS_MAX: u64 = 300_000;
+
+/// How long a stream may say nothing before it is taken for dead; servers send a sign of life much more often.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+
+/// How long one stream is read before the next is opened: bounds what a dead one holds.
+const STREAM_MAX: Duration = Duration::from_secs(600);
+
+/// How much longer a stream may live than it is read.
+const SPARE: Duration = Duration::from_secs(2);
 
 /// What the server gives at once for `limit=0`.
 const PAGE: usize = 200;
@@ -70,20 +84,38 @@ impl Poll {
         output.line("Polling for activation logs");
         let end = self.exit.filter(|seconds| *seconds > 0);
         let end = end.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let mut interrupted = pin!(tokio::signal::ctrl_c());
+        let mut subscription = Subscription::new(end);
         loop {
-            match self.look(client, &mut seen) {
-                Ok(records) => records.iter().for_each(|record| print(session, record)),
+            // Subscribed first and looked then, so that nothing falls between.
+            let stream = subscription.open(client, self.name.as_deref());
+            let looked = stream.and_then(|stream| Ok((stream, self.look(client, &mut seen)?)));
+            let stream = match looked {
+                Ok((stream, records)) => {
+                    records.iter().for_each(|record| print(session, record));
+                    stream
+                }
                 // A server that restarts is no reason to stop watching.
-                Err(failure) => output.failure(&failure),
-            }
-            let now = Instant::now();
-            let next = end.map_or(now + EVERY, |end| end.min(now + EVERY));
-            if end.is_some_and(|end| now >= end) {
+                Err(failure) => {
+                    output.failure(&failure);
+                    None
+                }
+            };
+            if end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(());
+            }
+            let next = Instant::now() + EVERY;
+            let next = end.map_or(next, |end| end.min(next));
+            tokio::select! {
+                () = follow(session, stream, &mut subscription, &mut seen) => {}
+                _ = &mut interrupted => {
+                    output.line("Poll terminated");
+                    return Ok(());
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                _ = tokio::signal::ctrl_c() => {
+                _ = &mut interrupted => {
                     output.line("Poll terminated");
                     return Ok(());
                 }
@@ -140,6 +172,74 @@ impl Poll {
         }
         new.sort_by_key(|record| record["start"].as_u64());
         Ok(new)
+    }
+}
+
+/// The server's own stream of activations, as long as it has one.
+#[derive(Debug)]
+struct Subscription {
+    /// The last event that came: those after it are asked for.
+    last: Option<String>,
+    /// Whether the server has such a stream.
+    offered: bool,
+    end: Option<Instant>,
+}
+
+impl Subscription {
+    fn new(end: Option<Instant>) -> Self {
+        Self {
+            last: None,
+            offered: true,
+            end,
+        }
+    }
+
+    fn open(&mut self, client: &Client<'_>, name: Option<&str>) -> Result<Option<Events>> {
+        if !self.offered {
+            return Ok(None);
+        }
+        let mut query = vec![("events", "true".to_owned())];
+        query.extend(name.map(|name| ("name", name.to_owned())));
+        let left = self
+            .end
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        let lifetime = left.map_or(STREAM_MAX, |left| left.min(STREAM_MAX));
+        let path = client.path("_", "activations");
+        let lifetime = lifetime + SPARE;
+        let stream = client.events(&path, &query, self.last.as_deref(), lifetime)?;
+        self.offered = stream.is_some();
+        Ok(stream)
+    }
+}
+
+/// Prints what comes on the stream until it ends, is silent for too long, or the time is over.
+async fn follow(
+    session: Session<'_>,
+    stream: Option<Events>,
+    subscription: &mut Subscription,
+    seen: &mut Seen,
+) {
+    let Some(stream) = stream else {
+        return;
+    };
+    let mut signals = events::read(stream);
+    loop {
+        let silent = Instant::now() + SILENCE_MAX;
+        let until = subscription.end.map_or(silent, |end| end.min(silent));
+        let event = match tokio::time::timeout_at(until, signals.recv()).await {
+            Ok(Some(Signal::Event(event))) => event,
+            Ok(Some(Signal::Alive)) => continue,
+            Ok(None) | Err(_) => return,
+        };
+        if event.name == "activation"
+            && let Ok(record) = serde_json::from_str(&event.data)
+        {
+            let fresh = seen.fresh(vec![record]);
+            fresh.iter().for_each(|record| print(session, record));
+        }
+        if !event.id.is_empty() {
+            subscription.last = Some(event.id);
+        }
     }
 }
 

@@ -123,6 +123,8 @@ pub(super) struct Target {
     /// Namespace for names that say none; `_` is the key's own.
     pub(super) namespace: String,
     pub(super) version: String,
+    /// For a gateway in front of the APIs, when one is kept.
+    pub(super) gateway_token: Option<String>,
     /// What was assumed because nothing was said, for `-v`.
     pub(super) assumed: Vec<String>,
 }
@@ -209,6 +211,7 @@ impl Target {
             auth,
             namespace: properties.get("NAMESPACE").unwrap_or("_").to_owned(),
             version: version.unwrap_or("v1").to_owned(),
+            gateway_token: properties.get("APIGW_ACCESS_TOKEN").map(str::to_owned),
             assumed,
         })
     }

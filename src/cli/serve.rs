@@ -303,6 +303,7 @@ impl Place {
             auth: key.to_owned(),
             namespace: "_".to_owned(),
             version: "v1".to_owned(),
+            gateway_token: None,
             assumed: Vec::new(),
         }
     }

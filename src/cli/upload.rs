@@ -1,4 +1,5 @@
-//! `wisp action create` and `wisp action update`: a file, parameters, annotations and limits to one `PUT`.
+//! `wisp action create` and `wisp action update`: a file, a sequence or another action, with parameters, annotations and
+//! limits, to one `PUT`.
 
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, Client, EntityPath};
 use super::failure::{Failure, Result};
 use super::pairs::{Annotations, Parameters};
+use super::web::Web;
 use super::{Session, code};
 
 /// What an upload says.
@@ -15,11 +17,14 @@ use super::{Session, code};
 pub(super) struct Upload {
     /// Name of the action
     name: String,
-    /// File with the code (.wasm, .wat, .zip), or with --copy the action to copy
+    /// File with the code (.wasm, .wat, .zip), or with --copy the action to copy, or with --sequence names as `a,b,c`
     artifact: Option<String>,
     /// Take everything from another action
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["sequence", "kind", "main"])]
     copy: bool,
+    /// Run actions one after the other, each with the result of the one before
+    #[arg(long, conflicts_with_all = ["kind", "main"])]
+    sequence: bool,
     /// Kind of the code, as `wasm:default`; needed only when the file does not say
     #[arg(long)]
     kind: Option<String>,
@@ -33,6 +38,8 @@ pub(super) struct Upload {
     /// An annotation to remove. May be repeated
     #[arg(long, value_name = "KEY")]
     del_annotation: Vec<String>,
+    #[command(flatten)]
+    web: Web,
     #[command(flatten)]
     limits: Limits,
 }
@@ -83,26 +90,7 @@ impl Upload {
     }
 
     fn body(&self, client: &Client<'_>, entity: &EntityPath, update: bool) -> Result<Value> {
-        let mut body = match (self.copy, &self.artifact) {
-            (true, Some(other)) => copied(client, other)?,
-            (true, None) => {
-                return Err(Failure::usage(
-                    "--copy needs the name of the action to copy",
-                ));
-            }
-            (false, Some(file)) => {
-                let exec = code::read(Path::new(file), self.kind.as_deref(), self.main.as_deref())?;
-                json!({ "exec": exec })
-            }
-            (false, None) if update => json!({}),
-            (false, None) => {
-                let failure = Failure::usage("a file with the code is needed");
-                return Err(failure.advise(format!(
-                    "Example: wisp action create {} hello.wasm",
-                    entity.path
-                )));
-            }
-        };
+        let mut body = self.start(client, entity, update)?;
         body["namespace"] = json!(entity.namespace);
         body["name"] = json!(entity.name());
         if let Some(parameters) = self.parameters.pairs()? {
@@ -115,7 +103,58 @@ impl Upload {
             body["delAnnotations"] = json!(self.del_annotation);
         }
         self.limits.lay_over(&mut body);
+        self.web.lay_over(&mut body, || match update {
+            true => existing(client, entity),
+            false => Ok(None),
+        })?;
         Ok(body)
+    }
+
+    /// What the action is: code from a file, a sequence, what another action has, or as it was.
+    fn start(&self, client: &Client<'_>, entity: &EntityPath, update: bool) -> Result<Value> {
+        match &self.artifact {
+            Some(other) if self.copy => copied(client, other),
+            Some(names) if self.sequence => {
+                let exec = sequence(names, client.namespace())?;
+                Ok(json!({ "exec": exec }))
+            }
+            Some(file) => {
+                let exec = code::read(Path::new(file), self.kind.as_deref(), self.main.as_deref())?;
+                Ok(json!({ "exec": exec }))
+            }
+            None if self.copy => Err(Failure::usage(
+                "--copy needs the name of the action to copy",
+            )),
+            None if self.sequence => Err(Failure::usage(
+                "--sequence needs the names of actions, as first,second",
+            )),
+            None if update => Ok(json!({})),
+            None => {
+                let failure = Failure::usage("a file with the code is needed");
+                Err(failure.advise(format!(
+                    "Example: wisp action create {} hello.wasm",
+                    entity.path
+                )))
+            }
+        }
+    }
+}
+
+/// The `exec` of a sequence of the actions in `names`, which stand between commas.
+pub(super) fn sequence(names: &str, own: &str) -> Result<Value> {
+    let names = names.split(',').map(str::trim);
+    let names = names.map(|name| EntityPath::parse(name, own).map(|name| name.to_string()));
+    let components = names.collect::<Result<Vec<String>>>()?;
+    Ok(json!({ "kind": "sequence", "components": components }))
+}
+
+/// The action as it is, without its code; none when there is none.
+fn existing(client: &Client<'_>, entity: &EntityPath) -> Result<Option<Value>> {
+    let path = client.path(&entity.namespace, &entity.in_collection("actions"));
+    match client.get(&path, &[("code", "false".to_owned())]) {
+        Ok(action) => Ok(Some(action)),
+        Err(failure) if failure.status == Some(404) => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -74,6 +74,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("ureq", &["cli/"]),
+    ("serde_saphyr", &["cli/"]),
     ("toml", &["config.rs", "cli/"]),
     ("anyhow", &["main.rs", "app.rs", "cli/"]),
     ("metrics_exporter_prometheus", &["telemetry/", "app.rs"]),

@@ -1,5 +1,7 @@
 //! The client from its command line to the wire and back, against a server that follows a script.
 
+mod entities;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -9,10 +11,10 @@ use clap::CommandFactory;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::output::Output;
-use super::props::Target;
-use super::{Cli, Globals, Session, examples, run};
+use crate::cli::client::Client;
+use crate::cli::output::Output;
+use crate::cli::props::Target;
+use crate::cli::{Cli, Globals, Session, examples, run};
 use crate::config::Environment;
 
 /// A request as it came in.
@@ -20,6 +22,7 @@ use crate::config::Environment;
 struct Seen {
     line: String,
     authorization: String,
+    idempotency_key: String,
     body: Value,
 }
 
@@ -85,6 +88,7 @@ fn answer(stream: TcpStream, status: u16, body: &Value) -> Seen {
     Seen {
         line: head[0].trim_end_matches(" HTTP/1.1").to_owned(),
         authorization: header("authorization"),
+        idempotency_key: header("idempotency-key"),
         body: serde_json::from_slice(&sent).unwrap_or(Value::Null),
     }
 }
@@ -371,6 +375,8 @@ fn poll_prints_each_activation_once_in_order() {
     let (old, one, two) = (record("old", 5), record("one", 6), record("two", 7));
     let script = [
         (200, json!([old])),
+        // A server without a stream answers as to any list.
+        (200, json!([])),
         (200, json!([two, one, old])),
         (200, json!([two, one, old])),
     ];
@@ -384,6 +390,10 @@ fn poll_prints_each_activation_once_in_order() {
     );
     assert_eq!(
         seen[1].line,
+        "GET /api/v1/namespaces/_/activations?events=true&name=n"
+    );
+    assert_eq!(
+        seen[2].line,
         "GET /api/v1/namespaces/_/activations?docs=true&limit=0&skip=0&since=5&name=n"
     );
 }
