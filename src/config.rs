@@ -314,23 +314,28 @@ pub(crate) fn own_program() -> std::io::Result<PathBuf> {
 }
 
 /// What was read of the environment, once.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
 
+impl fmt::Debug for Environment {
+    /// Names only: values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
+}
+
 impl Environment {
-    /// Of this process: ours, `wsk`'s, and the few that say where we are. Those that are not UTF-8 are left out.
+    /// Of this process. Those that are not UTF-8 are left out.
     #[must_use]
     pub fn read() -> Self {
-        const OTHERS: [&str; 5] = ["HOME", "NO_COLOR", "PATH", "TERM", "WSK_CONFIG_FILE"];
-        let wanted = |name: &String| name.starts_with("WISP_") || OTHERS.contains(&name.as_str());
         let all = std::env::vars_os();
         let all = all.filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         Self {
-            variables: all.filter(|(name, _)| wanted(name)).collect(),
+            variables: all.collect(),
         }
     }
 
@@ -341,6 +346,12 @@ impl Environment {
         Self {
             variables: BTreeMap::from(variables),
         }
+    }
+
+    /// Any variable, for files of the client that name it.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
     }
 
     fn get(&self, name: &str) -> Option<&str> {

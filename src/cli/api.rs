@@ -168,6 +168,21 @@ impl Route {
         Ok(())
     }
 
+    /// As it is called in lists: `GET /base/path`.
+    pub(super) fn title(&self) -> String {
+        let base = self.base.trim_end_matches('/');
+        format!("{} {base}{}", self.verb, self.path)
+    }
+
+    /// What narrows a call to it.
+    pub(super) fn part(&self) -> [(&'static str, String); 3] {
+        [
+            ("basepath", self.base.clone()),
+            ("relpath", self.path.clone()),
+            ("operation", self.verb.clone()),
+        ]
+    }
+
     /// Creates it; what the server made of it.
     pub(super) fn create(&self, client: &Client<'_>) -> Result<Value> {
         let action = web_action(client, &self.action)?;
@@ -216,6 +231,11 @@ fn path_parameter(name: &str) -> Value {
         "required": true,
         "type": "string",
     })
+}
+
+/// Whether a path has segments that stand for any.
+pub(super) fn has_parameters(path: &str) -> bool {
+    !parameters(path).is_empty()
 }
 
 /// Names between braces that are whole segments.
@@ -398,6 +418,8 @@ pub(super) struct Operation {
     name: String,
     /// Empty when it calls none of ours.
     pub(super) action: String,
+    /// Where it is sent on to, when the server says so.
+    pub(super) target: String,
     url: String,
 }
 
@@ -429,13 +451,18 @@ pub(super) fn operations(api: &Value) -> Vec<Operation> {
         for (verb, operation) in verbs {
             let target = &operation["x-openwhisk"];
             let segments = ["namespace", "package", "action"].map(|field| text(&target[field]));
-            let segments = segments.iter().filter(|segment| !segment.is_empty());
+            // `default` is how addresses say that there is no package.
+            let said = |(at, segment): &(usize, &String)| {
+                !segment.is_empty() && (*at != 1 || *segment != "default")
+            };
+            let segments = segments.iter().enumerate().filter(said);
             all.push(Operation {
                 base: text(&doc["basePath"]),
                 path: path.clone(),
                 verb: verb.clone(),
                 name: text(&doc["info"]["title"]),
-                action: segments.map(|segment| format!("/{segment}")).collect(),
+                action: segments.map(|(_, segment)| format!("/{segment}")).collect(),
+                target: text(&target["url"]),
                 url: format!("{}{path}", url.trim_end_matches('/')),
             });
         }

@@ -81,6 +81,11 @@ pub(super) fn read(path: &Path, kind: Option<&str>, main: Option<&str>) -> Resul
     exec(&bytes, extension.unwrap_or_default(), kind, main)
 }
 
+/// The `exec` for code that is text, and said to be of `kind`.
+pub(super) fn inline(code: &str, kind: &str, main: Option<&str>) -> Result<Value> {
+    exec(code.as_bytes(), "", Some(kind), main)
+}
+
 fn exec(bytes: &[u8], extension: &str, kind: Option<&str>, main: Option<&str>) -> Result<Value> {
     let extension = extension.to_lowercase();
     let shape = Shape::of(bytes);

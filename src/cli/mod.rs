@@ -24,6 +24,7 @@ mod output;
 mod package;
 mod pairs;
 mod poll;
+mod project;
 mod property;
 mod props;
 mod rule;
@@ -130,6 +131,9 @@ enum Command {
     /// See, replay or throw away what rules could not deliver
     #[command(subcommand)]
     Deadletter(deadletter::Deadletter),
+    /// Deploy the packages, actions, triggers, rules and APIs of a manifest.yaml
+    #[command(subcommand)]
+    Project(project::Project),
     /// List everything in a namespace
     List(namespace::Contents),
     /// Work with namespaces
@@ -160,7 +164,7 @@ struct Session<'a> {
 
 /// Parses and runs; the exit code.
 fn run(arguments: Vec<OsString>, environment: &Environment, mut output: Output) -> u8 {
-    let cli = match Cli::try_parse_from(property::adapt(arguments)) {
+    let cli = match Cli::try_parse_from(project::adapt(property::adapt(arguments))) {
         Ok(cli) => cli,
         Err(error) => return output.command_line(&error),
     };
@@ -189,6 +193,7 @@ fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
         Command::Rule(rule) => rule.run(session)?,
         Command::Api(api) => api.run(session)?,
         Command::Deadletter(deadletter) => deadletter.run(session)?,
+        Command::Project(project) => return project.run(session),
         Command::List(contents) => contents.run(session)?,
         Command::Namespace(namespace) => namespace.run(session)?,
         Command::Property(property) => property.run(session)?,

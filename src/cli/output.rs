@@ -165,6 +165,23 @@ impl Output {
         u8::try_from(error.exit_code()).unwrap_or(1)
     }
 
+    /// Whether somebody is there to be asked.
+    pub(super) fn asks(&self) -> bool {
+        self.watched && !self.json && io::stdin().is_terminal()
+    }
+
+    /// Asks a question; only `y` and `yes` agree.
+    pub(super) fn confirm(&self, question: &str) -> bool {
+        write(&self.err, format!("{question} [y/N] ").as_bytes());
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        let answer = answer.trim();
+        read.is_ok()
+            && ["y", "yes"]
+                .iter()
+                .any(|yes| answer.eq_ignore_ascii_case(yes))
+    }
+
     /// Green, on a terminal.
     pub(super) fn green(&self, text: &str) -> String {
         self.paint("32", text, self.colour_out)

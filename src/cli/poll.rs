@@ -195,7 +195,8 @@ impl Subscription {
     }
 
     fn open(&mut self, client: &Client<'_>, name: Option<&str>) -> Result<Option<Events>> {
-        if !self.offered {
+        let over = self.end.is_some_and(|end| Instant::now() >= end);
+        if over || !self.offered {
             return Ok(None);
         }
         let mut query = vec![("events", "true".to_owned())];

@@ -1,6 +1,7 @@
 //! The client from its command line to the wire and back, against a server that follows a script.
 
 mod entities;
+mod project;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -55,6 +56,7 @@ fn answer(stream: TcpStream, status: u16, body: &Value) -> Seen {
             line => head.push(line.to_owned()),
         }
     }
+    assert!(!head.is_empty(), "the script goes on, and nobody asks");
     let header = |name: &str| {
         let lines = head.iter().filter_map(|line| line.split_once(": "));
         let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -131,7 +133,11 @@ fn scripted<const N: usize>(script: [(u16, Value); N], arguments: &[&str]) -> (D
     let server = server(script);
     let environment = Environment::of([("WISP_APIHOST", &server.url)]);
     let done = wisp(&environment, arguments);
-    (done, server.thread.join().unwrap())
+    // Should the script go on, nobody asks any more: it ends instead of waiting.
+    drop(TcpStream::connect(server.url.trim_start_matches("http://")));
+    let seen = server.thread.join();
+    let seen = seen.unwrap_or_else(|_| panic!("{arguments:?}: {}{}", done.out, done.err));
+    (done, seen)
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
