@@ -3,15 +3,16 @@
 //! The state is plain data under one short lock; what is slow (starting, dropping an instance) happens outside of it.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::memory::Held;
 use crate::model::{Action, Annotation, Json, Namespace, Timestamp, Version};
-use crate::sandbox::Instance;
+use crate::sandbox::{Ahead, Instance};
 use crate::scheduler::idle::{History, Idle as IdleFacts, Policy};
 use crate::telemetry::metrics::Series;
 
@@ -34,16 +35,19 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Those of `action`, invoked by `namespace`.
-    pub(crate) fn of(namespace: &Namespace, action: &Action) -> Self {
+    /// Those of `action`, invoked by `namespace`. What many actions say in the same words is kept once, in `texts`.
+    pub(super) fn of(namespace: &Namespace, action: &Action, texts: &Texts) -> Self {
         let mut env = action.parameters.init_env();
         env.push(("__OW_NAMESPACE".to_owned(), namespace.to_string()));
         env.push(("__OW_ACTION_NAME".to_owned(), format!("/{}", action.fqn)));
         env.push(("__OW_ACTION_VERSION".to_owned(), action.version.to_string()));
         let mut annotations = vec![
             annotation("path", Json::from_serialize(&action.fqn.to_string())),
-            annotation("kind", Json::from_serialize(action.exec.kind())),
-            annotation("limits", Json::from_serialize(&action.limits)),
+            annotation(
+                "kind",
+                texts.share(Json::from_serialize(action.exec.kind())),
+            ),
+            annotation("limits", texts.share(Json::from_serialize(&action.limits))),
         ];
         if let Some(binding) = action.binding() {
             annotations.push(annotation("binding", Json::from_serialize(&binding)));
@@ -58,6 +62,28 @@ impl Facts {
             at_most_once: action.annotations.is_true("at-most-once"),
             series: Series::of(namespace, &action.fqn),
         }
+    }
+}
+
+/// Texts that many actions share: their kinds, their limits. Beside the memory it saves, a record is written sooner
+/// when what it says is still in the caches from the one before.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Mutex<HashMap<Box<str>, Json>>);
+
+impl Texts {
+    /// More than there are kinds and usual limits; what comes later is not shared.
+    const MAX: usize = 256;
+
+    /// The same text, kept once.
+    fn share(&self, json: Json) -> Json {
+        let mut texts = self.0.lock();
+        if let Some(shared) = texts.get(json.get()) {
+            return shared.clone();
+        }
+        if texts.len() < Self::MAX {
+            texts.insert(json.get().into(), json.clone());
+        }
+        json
     }
 }
 
@@ -79,23 +105,38 @@ pub(super) struct Idle {
     pub(super) instance: Box<dyn Instance>,
     pub(super) held: Arc<Held>,
     since: Instant,
+    /// What its next run will touch.
+    ahead: Ahead,
 }
 
 /// See the module.
+///
+/// What a warm claim looks at lies together, in the order it is needed: where there are many actions, each line of it
+/// comes from memory.
+#[repr(C)]
 pub(crate) struct Lane {
+    /// Address of the action that `state` has; tells whether a lane found by that address is still its.
+    current: AtomicUsize,
     state: Mutex<State>,
+    namespace: Namespace,
 }
 
+#[repr(C)]
 struct State {
-    generation: Generation,
-    facts: Arc<Facts>,
-    /// The one used last at the back.
-    idle: VecDeque<Idle>,
+    /// Which text of the action: an instance serves exactly one.
+    action: Arc<Action>,
     running: u64,
-    history: History,
+    facts: Arc<Facts>,
+    /// What a record of the action touches.
+    ahead: Ahead,
+    /// The one used last. None only when `older` is empty.
+    latest: Option<Idle>,
     last_call: Option<Instant>,
+    history: History,
     /// What an instance takes at its start, once known.
     bytes_min: Option<usize>,
+    /// The others, the one used last at the back.
+    older: VecDeque<Idle>,
 }
 
 /// What a claim found, before memory was taken.
@@ -107,45 +148,132 @@ pub(super) enum Place {
     Full,
 }
 
-impl Lane {
-    pub(super) fn new(namespace: &Namespace, action: &Action) -> Self {
-        Self {
-            state: Mutex::new(State {
-                generation: generation(action),
-                facts: Arc::new(Facts::of(namespace, action)),
-                idle: VecDeque::new(),
-                running: 0,
-                history: History::default(),
-                last_call: None,
-                bytes_min: None,
-            }),
+fn address(action: &Arc<Action>) -> usize {
+    Arc::as_ptr(action).addr()
+}
+
+/// What the record of a run touches of the action and its facts.
+fn ahead(action: &Action, facts: &Arc<Facts>) -> Ahead {
+    let mut ahead = Ahead::default();
+    ahead.add_shared(&**facts);
+    ahead.add_shared(&*facts.series);
+    // Its name is counted once more for the record, and its limits are read.
+    ahead.add_shared(action.fqn.name.as_str());
+    ahead.add(&action.limits);
+    ahead.add_shared(&*facts.annotations);
+    ahead
+}
+
+impl State {
+    fn push(&mut self, idle: Idle) {
+        if let Some(before) = self.latest.replace(idle) {
+            self.older.push_back(before);
         }
     }
 
+    fn pop(&mut self) -> Option<Idle> {
+        let latest = self.latest.take()?;
+        if !self.older.is_empty() {
+            self.latest = self.older.pop_back();
+        }
+        Some(latest)
+    }
+
+    /// The longest idle first.
+    fn idle(&self) -> impl Iterator<Item = &Idle> {
+        self.older.iter().chain(&self.latest)
+    }
+
+    fn idle_count(&self) -> usize {
+        self.older.len() + usize::from(self.latest.is_some())
+    }
+
+    /// Takes out the `count` that were idle longest.
+    fn take_oldest(&mut self, count: usize) -> Vec<Idle> {
+        let older = count.min(self.older.len());
+        let mut taken: Vec<Idle> = self.older.drain(..older).collect();
+        if count > older {
+            taken.extend(self.latest.take());
+        }
+        taken
+    }
+}
+
+impl Lane {
+    pub(super) fn new(namespace: &Namespace, action: &Arc<Action>, facts: Facts) -> Self {
+        let facts = Arc::new(facts);
+        Self {
+            current: AtomicUsize::new(address(action)),
+            state: Mutex::new(State {
+                ahead: ahead(action, &facts),
+                action: Arc::clone(action),
+                running: 0,
+                facts,
+                latest: None,
+                last_call: None,
+                history: History::default(),
+                bytes_min: None,
+                older: VecDeque::new(),
+            }),
+            namespace: namespace.clone(),
+        }
+    }
+
+    /// Whether this is the lane of `action` and `namespace`, as far as can be told without looking into the action.
+    ///
+    /// The lane keeps its action alive, so no other can have its address.
+    pub(super) fn is_of(&self, namespace: &Namespace, action: &Arc<Action>) -> bool {
+        self.current.load(Ordering::Acquire) == address(action) && self.namespace == *namespace
+    }
+
     /// Counts one more run, if the action's limit allows it, and takes an idle instance for it if there is one. Idle
-    /// instances of another version come back to be dropped outside the lock.
-    pub(super) fn claim(&self, namespace: &Namespace, action: &Action) -> (Place, Vec<Idle>) {
+    /// instances of another version come back to be dropped outside the lock. `facts` makes those of the action.
+    pub(super) fn claim(
+        &self,
+        action: &Arc<Action>,
+        facts: impl FnOnce() -> Facts,
+    ) -> (Place, Vec<Idle>) {
         let mut state = self.state.lock();
+        state.ahead.fetch();
+        if let Some(idle) = &state.latest {
+            idle.ahead.fetch();
+        }
         if state.running >= action.limits.runs_max() {
             return (Place::Full, Vec::new());
         }
         let mut stale = Vec::new();
-        if state.generation != generation(action) {
-            stale.extend(state.idle.drain(..));
-            state.generation = generation(action);
-            state.facts = Arc::new(Facts::of(namespace, action));
-            state.bytes_min = None;
+        if !Arc::ptr_eq(&state.action, action) {
+            stale = self.renew(&mut state, action, facts);
         }
         state.running += 1;
         let now = Instant::now();
         let gap = state.last_call.replace(now).map(|last| now - last);
         state.history.note(gap);
         let facts = Arc::clone(&state.facts);
-        let place = match state.idle.pop_back() {
+        let place = match state.pop() {
             Some(idle) => Place::Warm(idle, facts),
             None => Place::Room(state.bytes_min.unwrap_or(BYTES_ASSUMED), facts),
         };
         (place, stale)
+    }
+
+    /// Takes note of the action as it is called now; what is idle of another text of it comes back.
+    fn renew(
+        &self,
+        state: &mut State,
+        action: &Arc<Action>,
+        facts: impl FnOnce() -> Facts,
+    ) -> Vec<Idle> {
+        let is_same = generation(&state.action) == generation(action);
+        self.current.store(address(action), Ordering::Release);
+        state.action = Arc::clone(action);
+        if is_same {
+            return Vec::new();
+        }
+        state.facts = Arc::new(facts());
+        state.ahead = ahead(action, &state.facts);
+        state.bytes_min = None;
+        state.take_oldest(usize::MAX)
     }
 
     /// One run fewer.
@@ -163,17 +291,22 @@ impl Lane {
         held: Arc<Held>,
     ) -> Option<Idle> {
         held.shrink_to(instance.memory_bytes());
+        let mut ahead = Ahead::default();
+        ahead.add(&*instance);
+        ahead.add_shared(&*held);
+        ahead.add_all(&instance.ahead());
         let idle = Idle {
             instance,
             held,
             since: Instant::now(),
+            ahead,
         };
         let mut state = self.state.lock();
         state.running = state.running.saturating_sub(1);
         if !Arc::ptr_eq(&state.facts, facts) {
             return Some(idle);
         }
-        state.idle.push_back(idle);
+        state.push(idle);
         None
     }
 
@@ -189,11 +322,10 @@ impl Lane {
         let mut state = self.state.lock();
         let keep = policy.keep(&state.history);
         let late = state
-            .idle
-            .iter()
+            .idle()
             .take_while(|idle| now - idle.since >= keep)
             .count();
-        state.idle.drain(..late).collect()
+        state.take_oldest(late)
     }
 
     /// Rank and bytes of each idle instance, the longest idle first.
@@ -206,14 +338,12 @@ impl Lane {
             };
             (policy.rank(&state.history, &facts), facts.bytes)
         };
-        state.idle.iter().map(rank).collect()
+        state.idle().map(rank).collect()
     }
 
     /// Takes out the `count` that were idle longest.
     pub(super) fn evict(&self, count: usize) -> Vec<Idle> {
-        let mut state = self.state.lock();
-        let count = count.min(state.idle.len());
-        state.idle.drain(..count).collect()
+        self.state.lock().take_oldest(count)
     }
 
     /// Whether the action's limit leaves room for one more run.
@@ -224,14 +354,14 @@ impl Lane {
     /// Idle and running instances.
     pub(super) fn counts(&self) -> (usize, u64) {
         let state = self.state.lock();
-        (state.idle.len(), state.running)
+        (state.idle_count(), state.running)
     }
 
     /// Nothing runs, nothing is idle, and nobody called for as long as an instance would be kept.
     pub(super) fn is_forgotten(&self, policy: &dyn Policy, now: Instant) -> bool {
         let state = self.state.lock();
         let keep = policy.keep(&state.history);
-        state.idle.is_empty()
+        state.idle_count() == 0
             && state.running == 0
             && state.last_call.is_none_or(|last| now - last >= keep)
     }

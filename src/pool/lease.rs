@@ -197,16 +197,25 @@ impl Lease {
     }
 
     /// Keeps the instance for the next run if it may have one, destroys it otherwise.
-    pub(crate) fn give_back(mut self) {
-        let Some(instance) = self.instance.take() else {
+    pub(crate) fn give_back(self) {
+        let Self {
+            instance,
+            held,
+            facts,
+            mut run,
+        } = self;
+        let Some(instance) = instance else {
             return;
         };
-        if !self.facts.reusable || !instance.reusable() {
+        if !facts.reusable || !instance.reusable() {
+            // The instance first, then its memory, then its count.
             drop(instance);
+            drop(held);
+            drop(run);
             return;
         }
-        if let Some(lane) = self.run.lane.take() {
-            drop(lane.give_back(&self.facts, instance, Arc::clone(&self.held)));
+        if let Some(lane) = run.lane.take() {
+            drop(lane.give_back(&facts, instance, held));
         }
     }
 }

@@ -76,6 +76,9 @@ impl Held {
 
     /// Gives back what exceeds `bytes`.
     pub(super) fn shrink_to(&self, bytes: usize) {
+        if self.bytes() <= bytes {
+            return;
+        }
         let before = self.bytes.fetch_min(bytes, Ordering::AcqRel);
         if before > bytes
             && let Some(pool) = self.pool.upgrade()

@@ -16,6 +16,7 @@ mod budget;
 mod lane;
 mod lease;
 mod memory;
+mod shortcuts;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +30,11 @@ use tokio::time::Instant;
 
 pub(crate) use budget::detect as detect_budget;
 pub(crate) use lane::Facts;
-use lane::{Lane, Place};
+use lane::{Lane, Place, Texts};
 use lease::Counted;
 pub(crate) use lease::{Lease, Start, StartFailure, Ticket};
 use memory::{Held, Memory};
+use shortcuts::Shortcuts;
 
 use crate::model::{Action, Digest, Fqn, Namespace};
 use crate::sandbox::Sandbox;
@@ -88,6 +90,9 @@ struct Shared {
     memory: Memory,
     policy: Box<dyn Policy>,
     lanes: DashMap<(Namespace, Fqn), Arc<Lane>>,
+    /// The same lanes by the address of the action they were last asked for with: no names are read on the way.
+    shortcuts: Shortcuts,
+    texts: Texts,
     evictions: AtomicU64,
 }
 
@@ -161,24 +166,37 @@ impl Pool {
                 memory: Memory::new(budget_bytes),
                 policy: idle::policy(config.keep_alive_policy, keep),
                 lanes: DashMap::new(),
+                shortcuts: Shortcuts::default(),
+                texts: Texts::default(),
                 evictions: AtomicU64::new(0),
             }),
         }
     }
 
-    fn lane(&self, namespace: &Namespace, action: &Action) -> Arc<Lane> {
-        let key = (namespace.clone(), action.address().clone());
-        if let Some(lane) = self.shared.lanes.get(&key) {
-            return Arc::clone(&lane);
+    fn lane(&self, namespace: &Namespace, action: &Arc<Action>) -> Arc<Lane> {
+        let shared = &self.shared;
+        if let Some(lane) = shared.shortcuts.find(namespace, action) {
+            return lane;
         }
-        let lane = || Arc::new(Lane::new(namespace, action));
-        Arc::clone(&self.shared.lanes.entry(key).or_insert_with(lane))
+        let key = (namespace.clone(), action.address().clone());
+        let found = shared.lanes.get(&key).map(|lane| Arc::clone(&lane));
+        let lane = found.unwrap_or_else(|| {
+            let made = || Arc::new(Lane::new(namespace, action, self.facts(namespace, action)));
+            Arc::clone(&shared.lanes.entry(key).or_insert_with(made))
+        });
+        shared.shortcuts.note(namespace, action, &lane);
+        lane
+    }
+
+    /// What records of `action` say when `namespace` invokes it.
+    pub(crate) fn facts(&self, namespace: &Namespace, action: &Action) -> Facts {
+        Facts::of(namespace, action, &self.shared.texts)
     }
 
     /// A place for a run of `action`, invoked by `namespace`. Never waits; reuses first, then starts.
     pub(crate) fn claim(&self, namespace: &Namespace, action: &Arc<Action>) -> Result<Claim, Busy> {
         let lane = self.lane(namespace, action);
-        let (place, stale) = lane.claim(namespace, action);
+        let (place, stale) = lane.claim(action, || self.facts(namespace, action));
         drop(stale);
         match place {
             Place::Full => Err(Busy::Action),
@@ -205,13 +223,15 @@ impl Pool {
     }
 
     /// Whether the action's limit leaves room; looked at again after its queue was parked.
-    pub(crate) fn has_room(&self, namespace: &Namespace, action: &Action) -> bool {
+    pub(crate) fn has_room(&self, namespace: &Namespace, action: &Arc<Action>) -> bool {
         self.lane(namespace, action).has_room(action)
     }
 
     /// Ends what was idle for too long, and forgets actions nobody calls; returns how many instances ended.
     pub(crate) fn reap(&self) -> usize {
         let (shared, now) = (&self.shared, Instant::now());
+        // Those in use are found again; the others must not keep their lanes.
+        shared.shortcuts.clear();
         let lanes: Vec<Arc<Lane>> = shared.lanes.iter().map(|lane| Arc::clone(&lane)).collect();
         let mut ended = 0;
         for lane in &lanes {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use wasmtime::{Memory, ModuleExport, Store, TypedFunc};
 
+use super::ahead::{Ahead, context_of};
 use super::host::{self, Host};
 use super::limits::Meter;
 use super::program::{Code, Linked};
@@ -21,6 +22,12 @@ use super::{Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, Sta
 
 /// Ticks until a run yields for the first time: at least one whole tick, so that short runs never do.
 pub(super) const TICKS_FIRST: u64 = 2;
+/// Bytes of wasmtime's own part of a store, which lies before ours, of its part of an instance, and of a module; about.
+const STORE_BYTES: usize = 1152;
+const INSTANCE_BYTES: usize = 512;
+const MODULE_BYTES: usize = 320;
+/// Bytes of code worth asking for: all of a tiny module, the beginning of others.
+const CODE_BYTES: usize = 512;
 
 /// Where the functions of the core ABI are in the module: found once, so that a start hashes no names.
 pub(super) struct CoreExports {
@@ -65,6 +72,7 @@ pub(super) async fn start(
             let mut stack = Keep::new(&program.stacks);
             stack.settle(&mut store).await;
             let instance = CoreInstance {
+                ahead: ahead(&program, &calls, stack.used(), &mut store),
                 store,
                 calls,
                 stack,
@@ -146,6 +154,7 @@ struct CoreInstance {
     calls: Calls,
     stack: Keep,
     sound: bool,
+    ahead: Ahead,
     /// Kept alive and counted as in use.
     _program: Arc<Linked>,
 }
@@ -238,4 +247,34 @@ impl Instance for CoreInstance {
     fn memory_bytes(&self) -> usize {
         self.store.data().meter.held()
     }
+
+    fn ahead(&self) -> Ahead {
+        self.ahead
+    }
+}
+
+/// What a call of `program` touches of its instance in `store`.
+fn ahead(
+    program: &Linked,
+    calls: &Calls,
+    (stack, used): (usize, usize),
+    store: &mut Store<Host>,
+) -> Ahead {
+    let mut ahead = Ahead::default();
+    let data = std::ptr::from_ref(store.data()).addr();
+    ahead.add_at(data - STORE_BYTES, STORE_BYTES + size_of::<Host>());
+    // Small guests answer the same place for the parameters of every call, more often than not the beginning.
+    ahead.add_at(calls.memory.data_ptr(&*store).addr(), 64);
+    let context = context_of(calls.run.func(), &mut *store);
+    ahead.add_at(context - INSTANCE_BYTES, INSTANCE_BYTES + 64);
+    if let Code::Core { pre, .. } = &program.code {
+        let text = pre.module().text();
+        ahead.add_at(text.as_ptr().addr(), text.len().min(CODE_BYTES));
+        // It lies in the module's own record, which every look at a memory reads.
+        let engine = std::ptr::from_ref(pre.module().engine()).addr();
+        ahead.add_at(engine - MODULE_BYTES / 2, MODULE_BYTES);
+    }
+    // Last: stacks lie so far apart that each takes a walk of the page tables, and what is asked for later waits for it.
+    ahead.add_at(stack, used);
+    ahead
 }

@@ -11,6 +11,7 @@
 //! - an instance serves one action of one namespace until it is dropped; its slot is zeroed before it is used again.
 
 mod abi;
+mod ahead;
 mod cache;
 mod code;
 mod command;
@@ -45,6 +46,7 @@ use tokio::time::Instant;
 
 use crate::model::Digest;
 
+pub(crate) use ahead::{Ahead, fetch_value};
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
 pub(crate) use service::Wasmtime;
@@ -292,4 +294,9 @@ pub(crate) trait Instance: Send {
 
     /// Bytes it holds now: memories, tables, and the host's share.
     fn memory_bytes(&self) -> usize;
+
+    /// What its next run will touch, as far as that is known.
+    fn ahead(&self) -> Ahead {
+        Ahead::default()
+    }
 }

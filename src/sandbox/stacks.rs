@@ -19,6 +19,9 @@ use wasmtime::{Func, Store, TypedFunc};
 
 use super::host::Host;
 
+/// A page of the host, which stacks begin at the end of.
+const STACK_PAGE_BYTES: usize = 4096;
+
 /// The stacks of a class that may be kept.
 pub(super) struct Stacks {
     kept: AtomicU32,
@@ -40,6 +43,8 @@ pub(super) struct Keep {
     stacks: Arc<Stacks>,
     keeps: bool,
     give_back: Option<TypedFunc<(), ()>>,
+    /// First address and length of what a call uses of the kept stack, about.
+    used: (usize, usize),
 }
 
 /// What the function that gives back unwinds with.
@@ -52,12 +57,22 @@ impl Keep {
             stacks: Arc::clone(stacks),
             keeps: false,
             give_back: None,
+            used: (0, 0),
         }
+    }
+
+    /// First address and length of what a call uses of the kept stack, about; 0 and 0 when none is kept.
+    pub(super) fn used(&self) -> (usize, usize) {
+        self.used
     }
 
     /// Settles the stack after a run: it is kept if that is possible, or given back.
     pub(super) async fn settle(&mut self, store: &mut Store<Host>) {
-        if self.keeps || self.claim() {
+        if self.keeps {
+            return;
+        }
+        if self.claim() {
+            self.used = used(store).await;
             return;
         }
         let function = self.give_back.get_or_insert_with(|| {
@@ -88,6 +103,23 @@ impl Keep {
         self.keeps = claimed.is_ok();
         self.keeps
     }
+}
+
+/// Where the store's stack is: a function is called on it that tells where it stands.
+async fn used(store: &mut Store<Host>) -> (usize, usize) {
+    let here = Func::wrap(&mut *store, || -> u64 {
+        let local = 0_u8;
+        std::ptr::from_ref(std::hint::black_box(&local)).addr() as u64
+    });
+    let Ok(here) = here.typed::<(), u64>(&*store) else {
+        return (0, 0);
+    };
+    let Ok(address) = here.call_async(&mut *store, ()).await else {
+        return (0, 0);
+    };
+    let address = usize::try_from(address).unwrap_or(0);
+    // Stacks begin at a page's end, and a call that does little uses less than that page.
+    (address, STACK_PAGE_BYTES - address % STACK_PAGE_BYTES)
 }
 
 impl Drop for Keep {

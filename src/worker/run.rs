@@ -300,8 +300,9 @@ fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
 
 /// Records and answers work that was told to stop before it ran.
 pub(super) fn cancelled(worker: &Worker, delivery: Delivery) {
-    let facts = Facts::of(&delivery.work.namespace, &delivery.work.action);
-    let record = record::unrun(&delivery.work, &facts, record::cancelled());
+    let work = &delivery.work;
+    let facts = worker.pool.facts(&work.namespace, &work.action);
+    let record = record::unrun(work, &facts, record::cancelled());
     fail(worker, delivery, record);
 }
 
@@ -310,7 +311,7 @@ pub(super) fn recover(worker: &Arc<Worker>, pending: Vec<(Work, u32)>) -> usize 
     let mut queued = 0;
     for (mut work, begun) in pending {
         work.redelivered = begun;
-        let facts = Facts::of(&work.namespace, &work.action);
+        let facts = worker.pool.facts(&work.namespace, &work.action);
         let text = if begun >= DELIVERIES_MAX {
             Some(
                 "The action was started several times and each time the server stopped before it ended.",
