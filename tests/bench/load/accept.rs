@@ -1,13 +1,12 @@
 //! Non-blocking calls: how fast work is promised, each promise on disk before its 202 leaves.
 
-use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::json;
 
 use crate::api::{Action, Tenant};
 use crate::args::Args;
-use crate::client::Call;
+use crate::client::Calls;
 use crate::drive;
 use crate::guests;
 use crate::report::{Row, say};
@@ -28,7 +27,7 @@ pub(crate) async fn accept(args: &Args) -> Result<Vec<Row>> {
         timeout_ms: 60_000,
     };
     tenant.deploy(&server, &action, params, params).await?;
-    let calls: Arc<[Call]> = [tenant.submit("later", params)?].into();
+    let calls = Calls::from(tenant.submit("later", params)?);
     drive::closed(server.addr, &calls, CONNECTIONS, args.measure / 4)
         .await?
         .checked()?;

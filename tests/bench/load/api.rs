@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::client::{Call, Connection};
+use crate::client::{Call, Calls, Connection};
 use crate::server::Server;
 
 /// The key that a server has from the start, for its administration.
@@ -104,6 +104,16 @@ impl Tenant {
     pub(crate) fn invoke(&self, action: &str, params: &str) -> Result<Call> {
         let path = format!("/api/v1/namespaces/_/actions/{action}?blocking=true&result=true");
         Call::new(Method::POST, &path, &self.key, params.to_owned())
+    }
+
+    /// The same of `count` actions whose names are `prefix` and a number from 0.
+    pub(crate) fn invoke_each(&self, prefix: &str, count: usize, params: &str) -> Result<Calls> {
+        Ok(Calls::Numbered {
+            any: self.invoke(prefix, params)?,
+            before: format!("/api/v1/namespaces/_/actions/{prefix}"),
+            after: "?blocking=true&result=true".to_owned(),
+            count,
+        })
     }
 
     /// A call that is accepted and done later.

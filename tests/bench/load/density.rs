@@ -1,6 +1,5 @@
 //! Density: what actions and idle instances cost in memory, and whether warm calls notice them.
 
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -8,7 +7,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::api::{Action, Tenant, metric};
 use crate::args::Args;
-use crate::client::{Call, Connection};
+use crate::client::{Call, Calls, Connection};
 use crate::drive::{self, Sample, connect};
 use crate::guests;
 use crate::machine::max_map_count;
@@ -89,7 +88,7 @@ async fn instances(args: &Args) -> Result<Vec<Row>> {
         timeout_ms: 60_000,
     };
     warm.deploy(&server, &echo, PARAMS, PARAMS).await?;
-    let calls: Arc<[Call]> = [warm.invoke("warm", PARAMS)?].into();
+    let calls = Calls::from(warm.invoke("warm", PARAMS)?);
     let latency_before = latency(&server, &calls, args).await?;
     let filled = fill(&server, &shape).await?;
     let latency_after = latency(&server, &calls, args).await?;
@@ -173,7 +172,7 @@ fn unchanged(before: &Sample, after: &Sample) -> Row {
 }
 
 /// Warm calls on one connection.
-async fn latency(server: &Server, calls: &Arc<[Call]>, args: &Args) -> Result<Sample> {
+async fn latency(server: &Server, calls: &Calls, args: &Args) -> Result<Sample> {
     drive::closed(server.addr, calls, 1, args.measure / 4)
         .await?
         .checked()?;

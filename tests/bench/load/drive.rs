@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, format_err};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Call, Connection};
+use crate::client::{Call, Calls, Connection};
 use crate::pacer;
 use crate::report::Progress;
 
@@ -112,12 +112,13 @@ pub(crate) async fn connect(addr: SocketAddr, count: usize) -> Result<Vec<Connec
 /// Calls are taken in turn.
 pub(crate) async fn closed(
     addr: SocketAddr,
-    calls: &Arc<[Call]>,
+    calls: &Calls,
     connections: usize,
     length: Duration,
 ) -> Result<Sample> {
     let open = connect(addr, connections).await?;
     let tally = Tally::new()?;
+    let calls = Arc::new(calls.clone());
     let next = Arc::new(AtomicUsize::new(0));
     let start = Instant::now();
     let mut tasks = JoinSet::new();
@@ -125,9 +126,12 @@ pub(crate) async fn closed(
         let (calls, tally, next) = (calls.clone(), tally.clone(), next.clone());
         tasks.spawn(async move {
             while start.elapsed() < length {
-                let call = &calls[next.fetch_add(1, Ordering::Relaxed) % calls.len()];
+                let call = calls.next(next.fetch_add(1, Ordering::Relaxed));
                 let sent = Instant::now();
-                let answer = connection.call(call).await;
+                let answer = match &call {
+                    Ok(call) => connection.call(call).await,
+                    Err(error) => Err(format_err!("{error:#}")),
+                };
                 tally.lock().note(answer, sent);
             }
         });

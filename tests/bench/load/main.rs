@@ -25,6 +25,7 @@ mod neighbour;
 mod pacer;
 mod report;
 mod server;
+mod spread;
 mod throughput;
 
 use std::process::ExitCode;
@@ -109,7 +110,7 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "core" => throughput::core(args).await,
         "handler" => throughput::handler(args).await,
         "command" => throughput::command(args).await,
-        "spread" => throughput::spread(args).await,
+        "spread" => spread::spread(args).await,
         "first-call" => cold::first_call(args).await,
         "first-instance" => cold::first_instance(args).await,
         "neighbour" => neighbour::neighbour(args).await,

@@ -1,6 +1,5 @@
 //! A neighbour that spins: what one namespace at its full concurrency takes from another.
 
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -8,7 +7,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use crate::api::{Action, Tenant};
 use crate::args::Args;
-use crate::client::{Call, Connection};
+use crate::client::{Call, Calls, Connection};
 use crate::drive::{self, Sample};
 use crate::guests;
 use crate::report::{Row, say};
@@ -63,7 +62,7 @@ struct Seen {
 impl Seen {
     async fn by(call: &Call, server: &Server, args: &Args) -> Result<Self> {
         let length = args.measure * 2;
-        let calls: Arc<[Call]> = [call.clone()].into();
+        let calls = Calls::from(call.clone());
         let open = drive::open(server.addr, call, 64, 100.0, length)
             .await?
             .checked()?;

@@ -108,6 +108,17 @@ impl Server {
         Ok(kib.trim().parse::<u64>()? * 1024)
     }
 
+    /// CPU time it has used, seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(self.proc("stat")?)?;
+        // What follows the name, which may hold anything and ends with the last parenthesis: user and system time are
+        // the 12th and 13th field of it, in ticks of 10 ms.
+        let (_, fields) = stat.rsplit_once(')').context("stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / 100.0)
+    }
+
     /// Mappings it has now.
     pub(crate) fn map_count(&self) -> Result<usize> {
         Ok(std::fs::read_to_string(self.proc("maps")?)?.lines().count())

@@ -1,7 +1,6 @@
 //! Warm blocking calls: how much of a bare server's rate is left when every call is authenticated, counted, run in a
-//! sandbox and recorded; and whether that depends on the number of actions.
+//! sandbox and recorded.
 
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use hyper::Method;
@@ -10,7 +9,7 @@ use serde_json::json;
 use crate::api::{Action, Tenant};
 use crate::args::Args;
 use crate::bare::Bare;
-use crate::client::Call;
+use crate::client::{Call, Calls};
 use crate::drive::{self, Sample};
 use crate::guests;
 use crate::report::{Row, say};
@@ -34,7 +33,7 @@ pub(crate) async fn ceiling(args: &Args) -> Result<Vec<Row>> {
     let bare = Bare::start(answer).await?;
     let path = "/api/v1/namespaces/_/actions/warm?blocking=true&result=true";
     let call = Call::new(Method::POST, path, "user:password", answer)?;
-    let calls: Arc<[Call]> = [call.clone()].into();
+    let calls = Calls::from(call.clone());
     let full = drive::closed(bare.addr, &calls, CONNECTIONS, args.measure)
         .await?
         .checked()?;
@@ -128,7 +127,7 @@ async fn warm(args: &Args, subject: &Subject<'_>) -> Result<Vec<Row>> {
         .await?;
     let call = tenant.invoke("warm", subject.params)?;
     let bare = Bare::start(subject.answer).await?;
-    let calls: Arc<[Call]> = [call.clone()].into();
+    let calls = Calls::from(call.clone());
 
     let compared = compare(args, &server, &bare, &calls).await?;
     let mut rows = vec![compared.row(subject.scenario, subject.goal)];
@@ -148,77 +147,6 @@ async fn warm(args: &Args, subject: &Subject<'_>) -> Result<Vec<Row>> {
         figure,
         data,
     ));
-    Ok(rows)
-}
-
-/// The same total load spread over more and more actions.
-pub(crate) async fn spread(args: &Args) -> Result<Vec<Row>> {
-    let most = 1_000;
-    let params = r#"{"name":"stranger"}"#;
-    let server = Server::start("").await?;
-    let tenant = Tenant::new(&server, "bench", 100_000).await?;
-    let module = guests::assemble(guests::ECHO)?;
-    let (mut puts, mut calls) = (Vec::new(), Vec::new());
-    for index in 0..most {
-        let (name, code) = (
-            format!("spread-{index}"),
-            guests::base64(&guests::distinct(&module, index)?),
-        );
-        puts.push(tenant.put(&Action {
-            name: &name,
-            code: &code,
-            timeout_ms: 60_000,
-        })?);
-        calls.push(tenant.invoke(&name, params)?);
-    }
-    drive::each(server.addr, puts, 8, "actions made").await?;
-    drive::each(
-        server.addr,
-        calls.clone(),
-        CONNECTIONS,
-        "actions called once",
-    )
-    .await?;
-
-    let counts = [1, 10, 100, most];
-    let mut rates = counts.map(|_| Vec::new());
-    for round in 0..args.rounds {
-        // Each round goes through all counts, so that a busy moment of the machine does not hit one of them alone.
-        for (count, rates) in counts.iter().zip(&mut rates) {
-            let calls: Arc<[Call]> = calls[..*count].into();
-            let sample = drive::closed(server.addr, &calls, CONNECTIONS, args.measure)
-                .await?
-                .checked()?;
-            say(&format!(
-                "  round {}: {count} actions {:.0}/s",
-                round + 1,
-                sample.rate
-            ));
-            rates.push(sample.rate);
-        }
-    }
-    let mut rows = Vec::new();
-    for (count, of_count) in counts.iter().zip(&rates) {
-        let rate = median(of_count)?;
-        let shares: Vec<f64> = of_count
-            .iter()
-            .zip(&rates[0])
-            .map(|(rate, one)| rate / one)
-            .collect();
-        let share = median(&shares)?;
-        let data = json!({ "actions": count, "rates": of_count, "share": share });
-        let scenario = format!("spread over {count}");
-        let figure = format!("{rate:.0}/s");
-        rows.push(if *count == most {
-            Row::at_least(&scenario, figure, share, 0.90, data)
-        } else {
-            Row::shown(
-                &scenario,
-                format!("{figure}, {:.0} % of one action", share * 100.0),
-                data,
-            )
-        });
-    }
     Ok(rows)
 }
 
@@ -249,12 +177,7 @@ impl Compared {
 }
 
 /// Bare, Wisp, bare, Wisp, …, bare: each of Wisp's rates is held against the mean of those right before and after.
-async fn compare(
-    args: &Args,
-    server: &Server,
-    bare: &Bare,
-    calls: &Arc<[Call]>,
-) -> Result<Compared> {
+async fn compare(args: &Args, server: &Server, bare: &Bare, calls: &Calls) -> Result<Compared> {
     for addr in [server.addr, bare.addr] {
         drive::closed(addr, calls, CONNECTIONS, args.measure / 4)
             .await?
