@@ -1,6 +1,5 @@
 //! Non-blocking calls: how fast work is promised, each promise on disk before its 202 leaves.
 
-
 use anyhow::Result;
 use serde_json::json;
 

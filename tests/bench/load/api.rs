@@ -39,8 +39,7 @@ impl Tenant {
             .as_str()
             .context("a new namespace has no key")?
             .to_owned();
-        let limits =
-            json!({ "invocationsPerMinute": UNREACHED, "concurrentInvocations": concurrent });
+        let limits = json!({ "invocationsPerMinute": UNREACHED, "firesPerMinute": UNREACHED, "concurrentInvocations": concurrent });
         let path = format!("{path}/limits");
         connection
             .call(&Call::new(
@@ -64,6 +63,19 @@ impl Tenant {
             action.name
         );
         Call::new(Method::PUT, &path, &self.key, body.to_string())
+    }
+
+    /// The call that makes `what` (`triggers/t`, `rules/r`, …), or replaces it.
+    pub(crate) fn put_entity(&self, what: &str, body: &Value) -> Result<Call> {
+        let path = format!("/api/v1/namespaces/_/{what}?overwrite=true");
+        Call::new(Method::PUT, &path, &self.key, body.to_string())
+    }
+
+    /// The call that fires a trigger.
+    pub(crate) fn fire(&self, trigger: &str, payload: &str) -> Result<Call> {
+        let path = format!("/api/v1/namespaces/_/triggers/{trigger}");
+        let call = Call::new(Method::POST, &path, &self.key, payload.to_owned())?;
+        Ok(call.expect(StatusCode::ACCEPTED))
     }
 
     /// Makes one action and calls it once, to see that it answers `answer` and that its activation is stored.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::routing::post;
+use axum::routing::any;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -39,12 +39,12 @@ impl Bare {
     }
 }
 
-/// Serves until killed: every POST is read whole and answered with `answer`.
+/// Serves until killed: every request is read whole and answered with `answer`.
 #[tokio::main]
 pub(crate) async fn serve(answer: String) -> Result<()> {
     let answer = Bytes::from(answer);
     let handler = move |_body: Bytes| async move { ([(CONTENT_TYPE, "application/json")], answer) };
-    let router = Router::new().route("/{*path}", post(handler));
+    let router = Router::new().route("/{*path}", any(handler));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     axum::serve(

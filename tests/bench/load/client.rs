@@ -29,7 +29,7 @@ struct Shared {
 }
 
 impl Call {
-    /// A request with credentials (`user:password`) and a JSON body; none when it is empty.
+    /// A request with credentials (`user:password`) and a JSON body; without those that are empty.
     pub(crate) fn new(
         method: Method,
         path: &str,
@@ -37,10 +37,12 @@ impl Call {
         body: impl Into<Bytes>,
     ) -> Result<Self> {
         let body = body.into();
-        let credentials = base64::engine::general_purpose::STANDARD.encode(key);
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("127.0.0.1"));
-        headers.insert(AUTHORIZATION, format!("Basic {credentials}").try_into()?);
+        if !key.is_empty() {
+            let credentials = base64::engine::general_purpose::STANDARD.encode(key);
+            headers.insert(AUTHORIZATION, format!("Basic {credentials}").try_into()?);
+        }
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

@@ -1,6 +1,5 @@
 //! Density: what actions and idle instances cost in memory, and whether warm calls notice them.
 
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tokio::time::{Duration, sleep};

@@ -116,6 +116,17 @@ pub(crate) async fn closed(
     connections: usize,
     length: Duration,
 ) -> Result<Sample> {
+    closed_up_to(usize::MAX, addr, calls, connections, length).await
+}
+
+/// As [`closed`], and at most `most` calls.
+pub(crate) async fn closed_up_to(
+    most: usize,
+    addr: SocketAddr,
+    calls: &Calls,
+    connections: usize,
+    length: Duration,
+) -> Result<Sample> {
     let open = connect(addr, connections).await?;
     let tally = Tally::new()?;
     let calls = Arc::new(calls.clone());
@@ -126,7 +137,11 @@ pub(crate) async fn closed(
         let (calls, tally, next) = (calls.clone(), tally.clone(), next.clone());
         tasks.spawn(async move {
             while start.elapsed() < length {
-                let call = calls.next(next.fetch_add(1, Ordering::Relaxed));
+                let done = next.fetch_add(1, Ordering::Relaxed);
+                if done >= most {
+                    return;
+                }
+                let call = calls.next(done);
                 let sent = Instant::now();
                 let answer = match &call {
                     Ok(call) => connection.call(call).await,

@@ -19,6 +19,21 @@ pub(crate) const COMPONENT: &[u8] =
 /// WASI command with `serde_json`.
 pub(crate) const COMMAND: &[u8] = include_bytes!("../../../examples/wordcount/wordcount.wasm");
 
+/// A module that answers `json`, whatever it is asked: core ABI, one page.
+pub(crate) fn answering(json: &str) -> String {
+    let text = json.replace('\\', "\\\\").replace('"', "\\\"");
+    let (at, len) = (32_768, json.len());
+    format!(
+        r#"(module
+  (memory (export "memory") 1 1)
+  (data (i32.const {at}) "{text}")
+  (func (export "wisp_alloc") (param $len i32) (result i32)
+    (select (i32.const 16) (i32.const 0) (i32.le_u (local.get $len) (i32.const 32752))))
+  (func (export "wisp_run") (param i32 i32) (result i64)
+    (i64.or (i64.shl (i64.const {at}) (i64.const 32)) (i64.const {len}))))"#
+    )
+}
+
 /// Bytes as code.
 pub(crate) fn base64(module: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(module)

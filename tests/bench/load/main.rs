@@ -19,14 +19,17 @@ mod client;
 mod cold;
 mod density;
 mod drive;
+mod fire;
 mod guests;
 mod machine;
 mod neighbour;
 mod pacer;
 mod report;
+mod sequence;
 mod server;
 mod spread;
 mod throughput;
+mod web;
 
 use std::process::ExitCode;
 
@@ -36,7 +39,7 @@ use args::{Args, Asked};
 use report::{Report, Row, say};
 
 /// Every scenario, in the order they run.
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 14] = [
     "bare",
     "core",
     "handler",
@@ -47,6 +50,10 @@ const SCENARIOS: [&str; 10] = [
     "neighbour",
     "density",
     "accept",
+    "sequence",
+    "fire",
+    "web",
+    "web-cached",
 ];
 
 fn main() -> ExitCode {
@@ -116,6 +123,10 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "neighbour" => neighbour::neighbour(args).await,
         "density" => density::density(args).await,
         "accept" => accept::accept(args).await,
+        "sequence" => sequence::sequence(args).await,
+        "fire" => fire::fire(args).await,
+        "web" => web::run(args).await,
+        "web-cached" => web::cached(args).await,
         other => anyhow::bail!("there is no scenario {other}"),
     }
 }

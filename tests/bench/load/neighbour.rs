@@ -1,6 +1,5 @@
 //! A neighbour that spins: what one namespace at its full concurrency takes from another.
 
-
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};

@@ -1,7 +1,6 @@
 //! Warm blocking calls: how much of a bare server's rate is left when every call is authenticated, counted, run in a
 //! sandbox and recorded.
 
-
 use anyhow::{Context as _, Result};
 use hyper::Method;
 use serde_json::json;
@@ -151,7 +150,7 @@ async fn warm(args: &Args, subject: &Subject<'_>) -> Result<Vec<Row>> {
 }
 
 /// Rates of Wisp and of the bare server in turns.
-struct Compared {
+pub(crate) struct Compared {
     /// Medians, per second.
     wisp: f64,
     bare: f64,
@@ -162,7 +161,8 @@ struct Compared {
 }
 
 impl Compared {
-    fn row(&self, scenario: &str, goal: f64) -> Row {
+    /// As a share of the bare server's rate.
+    pub(crate) fn row(&self, scenario: &str, goal: f64) -> Row {
         let figure = format!(
             "{:.0}/s of {:.0}/s, {}",
             self.wisp,
@@ -177,7 +177,12 @@ impl Compared {
 }
 
 /// Bare, Wisp, bare, Wisp, …, bare: each of Wisp's rates is held against the mean of those right before and after.
-async fn compare(args: &Args, server: &Server, bare: &Bare, calls: &Calls) -> Result<Compared> {
+pub(crate) async fn compare(
+    args: &Args,
+    server: &Server,
+    bare: &Bare,
+    calls: &Calls,
+) -> Result<Compared> {
     for addr in [server.addr, bare.addr] {
         drive::closed(addr, calls, CONNECTIONS, args.measure / 4)
             .await?
