@@ -26,5 +26,6 @@ mod metrics;
 mod readme;
 mod revisions;
 mod sandbox_escape;
+mod system_packages;
 mod tidy;
 mod wire_abuse;
