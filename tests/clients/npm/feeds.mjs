@@ -1,0 +1,42 @@
+// Feeds: the life of an event source, with a feed action of one's own.
+
+import assert from 'node:assert/strict';
+import { answers, echo, fails, failure, MISSING, tenant } from './harness.mjs';
+
+const { ow, name: ns, key } = await tenant('npm-feeds');
+
+export default {
+  'a feed action is told the event, the trigger, the key and the parameters': async () => {
+    await ow.packages.create('sources');
+    await ow.actions.create({ name: 'sources/feed', action: echo, kind: 'wasm:1', annotations: { feed: true } });
+    await ow.triggers.create({ name: 't', trigger: { annotations: [{ key: 'feed', value: `/${ns}/sources/feed` }] } });
+    for (const [method, event] of [['create', 'CREATE'], ['get', 'READ'], ['update', 'UPDATE'], ['delete', 'DELETE']]) {
+      const options = { name: 'sources/feed', trigger: 't', params: { every: '1m' } };
+      const record = await ow.feeds[method](options);
+      assert.deepEqual(
+        record.response.result,
+        { lifecycleEvent: event, authKey: key, triggerName: '/_/t', every: '1m' },
+        method,
+      );
+    }
+  },
+  'by its full names': async () => {
+    const record = await ow.feeds.create({ feedName: `/${ns}/sources/feed`, trigger: `/${ns}/t` });
+    assert.equal(record.response.result.triggerName, `/${ns}/t`);
+  },
+  'a feed that fails says so': async () => {
+    await ow.actions.create({ name: 'never', action: answers('{"error":"no such source"}'), kind: 'wasm:1' });
+    const error = await failure(ow.feeds.create({ name: 'never', trigger: 't' }));
+    assert.equal(error.statusCode, 502);
+    assert.match(error.message, /no such source/);
+    await fails(ow.feeds.create({ name: 'nobody', trigger: 't' }), 404, MISSING);
+  },
+  'a feed annotation that is no name is refused': async () => {
+    const trigger = { annotations: [{ key: 'feed', value: 7 }] };
+    await fails(ow.triggers.create({ name: 'bad', trigger }), 400, 'Feed name is not valid');
+  },
+  'what the client itself refuses': () => {
+    assert.throws(() => ow.feeds.create({ trigger: 't' }), /Missing mandatory feedName/);
+    assert.throws(() => ow.feeds.create({ name: 'feed' }), /Missing mandatory trigger/);
+  },
+};
