@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Fuzzes what the OpenAPI document describes: tests/clients/with-server.sh PROGRAM tests/clients/fuzz/run.sh [DOCUMENT]
+#
+# Takes `schemathesis` from the PATH, or the one named by SCHEMATHESIS, and at most FUZZ_SECONDS (60). Fails when an answer is a
+# 5xx (other than an action's own failure), is not described, or does not fit its description. A namespace of its own is
+# fuzzed, with one thing of every kind in it, so that requests meet something.
+set -uo pipefail
+schemathesis=${SCHEMATHESIS:-schemathesis}
+seconds=${FUZZ_SECONDS:-60}
+document=${1:-$WISP_URL/api/v1/api-docs}
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+failed() {
+  printf '%s\n\nclient result: FAILED. 0 passed, 1 failed (schemathesis)\n' "$1"
+  exit 1
+}
+
+key=$(curl -sSf -X PUT -u "$WISP_SYSTEM_KEY" "$WISP_URL/admin/v1/namespaces/fuzz" | sed -n 's/.*"key": *"\([^"]*\)".*/\1/p')
+[ -n "$key" ] || failed "no namespace to fuzz"
+
+put() { # path, body
+  curl -sSf -o /dev/null -X PUT -u "$key" -H 'Content-Type: application/json' -d "$2" "$WISP_URL/api/v1/namespaces/_/$1" ||
+    failed "could not make $1"
+}
+module='(module (memory (export \"memory\") 2) (func (export \"wisp_alloc\") (param i32) (result i32) (i32.const 1024))
+  (func (export \"wisp_run\") (param $ptr i32) (param $len i32) (result i64) (i64.or (i64.shl (i64.extend_i32_u (local.get $ptr))
+  (i64.const 32)) (i64.extend_i32_u (local.get $len)))))'
+code="\"exec\":{\"kind\":\"wasm:1\",\"code\":\"$(tr '\n' ' ' <<<"$module")\"}"
+put actions/echo "{$code}"
+put actions/hello "{$code,\"annotations\":[{\"key\":\"web-export\",\"value\":true}]}"
+put actions/chain '{"exec":{"kind":"sequence","components":["/_/echo","/_/echo"]}}'
+put packages/p '{"publish":true,"parameters":[{"key":"a","value":1}]}'
+put actions/p/echo "{$code}"
+put packages/b '{"binding":{"namespace":"_","name":"p"}}'
+put triggers/t '{}'
+put rules/r '{"trigger":"/_/t","action":"/_/echo"}'
+
+# It reads its configuration from the current folder, and writes caches there.
+cp "$here/schemathesis.toml" "$folder/"
+cd "$folder" || exit 1
+"$schemathesis" run "$document" --url "$WISP_URL" --auth "$key" --max-time "$seconds" --report junit \
+  --report-junit-path "$folder/report.xml" --no-color 2>&1 | grep -v '^$' | tail -n 200
+ended=${PIPESTATUS[0]}
+
+total=$(grep -o '<testcase ' report.xml 2>/dev/null | wc -l)
+bad=$(grep -oE '<(failure|error)[ >]' report.xml 2>/dev/null | wc -l)
+[ "$total" != 0 ] || failed "nothing was fuzzed"
+[ "$bad" -le "$total" ] || bad=$total
+[ "$ended" = 0 ] || [ "$bad" != 0 ] || bad=1
+word=ok
+[ "$bad" = 0 ] || word=FAILED
+printf '\nclient result: %s. %d passed, %d failed (schemathesis, %d s)\n' $word $((total - bad)) "$bad" "$seconds"
+[ "$bad" = 0 ]
