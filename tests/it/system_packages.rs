@@ -165,6 +165,26 @@ fn every_action_survives_a_hundred_kilobytes_and_many_calls() {
 }
 
 #[test]
+fn values_may_be_nested_deeply() {
+    let deep = (0..100).fold(json!("ü"), |inner, _| json!([inner]));
+    check(
+        "utils/cat",
+        &[(
+            json!({ "lines": deep }),
+            Ok(json!({ "lines": deep, "payload": "ü" })),
+        )],
+    );
+    let deep = (0..100).fold(json!({}), |inner, _| json!({ "a": inner }));
+    check(
+        "utils/smash",
+        &[(
+            json!({ "$fieldName": "p", "a": deep }),
+            Ok(json!({ "p": { "a": deep } })),
+        )],
+    );
+}
+
+#[test]
 fn echo_answers_what_it_gets() {
     check(
         "utils/echo",
