@@ -1,9 +1,9 @@
 // Actions: create, update, get, list, invoke and delete, of code and of sequences.
 
 import assert from 'node:assert/strict';
-import { annotation, answers, client, echo, eventually, failure, fails, hello, key, MISSING, names, ow as guest, sleeper, tenant } from './harness.mjs';
+import { annotation, answers, client, echo, eventually, failure, fails, hello, key as guestKey, MISSING, names, ow as guest, sleeper, tenant } from './harness.mjs';
 
-const { ow, name: ns } = await tenant('npm-actions');
+const { ow, name: ns, key } = await tenant('npm-actions');
 const run = (name, params) => ow.actions.invoke({ name, params, blocking: true, result: true });
 
 export default {
@@ -182,7 +182,7 @@ export default {
     assert.deepEqual(results.map((result) => result.n), calls.map((_, n) => n));
   },
   'invoke: with retries nothing is done twice': async () => {
-    const retrying = (await tenant('npm-actions', { retry: { retries: 2 } })).ow;
+    const retrying = client({ api_key: key, retry: { retries: 2 } });
     const before = (await ow.activations.list({ name: 'echo', count: true })).activations;
     assert.deepEqual(
       await retrying.actions.invoke({ name: 'echo', params: { n: 5 }, blocking: true, result: true }),
@@ -235,11 +235,11 @@ export default {
     await fails(itself, 400, 'Sequence may not refer to itself.');
   },
   'a wrong key is 401': async () => {
-    const wrong = client({ api_key: `${key.slice(0, -1)}Q` });
+    const wrong = client({ api_key: `${guestKey.slice(0, -1)}Q` });
     await fails(wrong.actions.list(), 401, 'The supplied authentication is invalid');
   },
   'a handler may make the credentials': async () => {
-    const getAuthHeader = async () => `Basic ${Buffer.from(key).toString('base64')}`;
+    const getAuthHeader = async () => `Basic ${Buffer.from(guestKey).toString('base64')}`;
     const handled = client({ api_key: undefined, auth_handler: { getAuthHeader } });
     assert.deepEqual(await handled.namespaces.list(), ['guest']);
   },
