@@ -138,6 +138,7 @@ impl App {
         let upkeep = engine.upkeep(render.clone());
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
         let recovered = engine.recover(&invoker).await?;
+        invoker.start_clock().await?;
         if recovered > 0 {
             tracing::info!(
                 recovered,

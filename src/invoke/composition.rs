@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::detached::Detached;
 use super::run::Step;
-use super::{Answer, Call, Caller, Error, Invoker, conductor, sequence};
+use super::{Answer, Call, Caller, Error, Invoker, builtin, conductor, sequence};
 use crate::model::{
     Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Json, Namespace, Response,
     Status, Timestamp, kind,
@@ -45,12 +45,11 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 /// A future of something that may contain itself.
 pub(super) type Recursive<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Whether `action` is put together out of others when it is run.
+/// Whether `action` is run here, and not by a worker: put together out of others, or one of the server's own.
 pub(super) fn is_composed(action: &Action) -> bool {
     match action.exec {
         Exec::Code(_) => action.annotations.is_truthy("conductor", false),
-        Exec::Sequence(_) => true,
-        Exec::Builtin(_) => false,
+        Exec::Sequence(_) | Exec::Builtin(_) => true,
     }
 }
 
@@ -338,6 +337,9 @@ impl Invoker {
                 // Held until it has ended.
                 let _admission = std::mem::replace(&mut step.admission, Box::new(()));
                 Ok(sequence::run(self, caller, step, nesting).await)
+            } else if let Exec::Builtin(_) = step.action.exec {
+                let _admission = std::mem::replace(&mut step.admission, Box::new(()));
+                Ok(builtin::run(self, caller, step).await)
             } else if is_composed(&step.action) {
                 let _admission = std::mem::replace(&mut step.admission, Box::new(()));
                 Ok(conductor::run(self, caller, step, nesting).await)

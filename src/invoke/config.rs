@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) dead_letters_max: usize,
     /// How long a dead letter is kept, seconds.
     pub(crate) dead_letter_age_s: u64,
+    /// Shortest interval at which the clock fires a trigger, seconds; from 60 on, cron patterns have five fields.
+    pub(crate) alarm_interval_min_s: u64,
 }
 
 impl Default for Config {
@@ -31,6 +33,7 @@ impl Default for Config {
             retries_max: 1_000,
             dead_letters_max: 1_000,
             dead_letter_age_s: 7 * 24 * 60 * 60,
+            alarm_interval_min_s: 1,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What goes on behind answers: fires that wait, runs to be tried again.
+//! What goes on behind answers: fires that wait, runs to be tried again, times to fire at.
 
 use super::backlog::Backlog;
+use super::clock::Clock;
 use super::config::Config;
 use super::retry::Retries;
 
@@ -10,6 +11,7 @@ pub(crate) struct Events {
     pub(super) config: Config,
     pub(super) backlog: Backlog,
     pub(super) retries: Retries,
+    pub(super) clock: Clock,
 }
 
 impl Events {

@@ -4,7 +4,10 @@
 //! [`resolve`] says what a name means to a caller; [`run`] takes one action to its end; what is made of several actions
 //! is put together here, inside the node, out of such runs.
 
+mod alarms;
 mod backlog;
+mod builtin;
+mod clock;
 mod composition;
 mod conductor;
 mod config;

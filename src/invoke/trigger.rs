@@ -308,6 +308,9 @@ impl Invoker {
     }
 
     async fn recover_fire(&self, fired: Fired, pending: &Pending) -> store::Result<()> {
+        if let Some(due) = fired.due {
+            self.note_rung(&fired, due).await?;
+        }
         let caller = self
             .former_caller(
                 &fired.namespace,

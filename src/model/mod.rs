@@ -18,6 +18,7 @@ pub mod params;
 pub mod put;
 pub mod rule;
 pub mod rule_put;
+pub mod schedule;
 pub mod tenant;
 pub mod time;
 pub mod trigger;

@@ -70,3 +70,12 @@ pub(crate) enum Refusal {
     )]
     Overload { retry_after_s: u32 },
 }
+
+impl Refusal {
+    /// When to come back.
+    pub(crate) fn retry_after_s(self) -> u32 {
+        match self {
+            Self::Backlog { retry_after_s } | Self::Overload { retry_after_s } => retry_after_s,
+        }
+    }
+}

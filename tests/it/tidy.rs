@@ -70,6 +70,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["api/"]),
     ("hyper_util", &["api/"]),
     ("rusqlite", &["store/embedded/"]),
+    ("croner", &["model/schedule.rs"]),
+    ("jiff", &["model/schedule.rs"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
     ("indicatif", &["cli/"]),
