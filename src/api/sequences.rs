@@ -76,6 +76,10 @@ impl Walk<'_> {
     /// bounded like the length.
     async fn through(&mut self, components: Vec<Arc<Action>>) -> Result<()> {
         for action in components {
+            // The outermost may still be code: it is about to be replaced.
+            if self.path.contains(&action.fqn) {
+                return Err(Error::bad_request(CIRCULAR));
+            }
             let Exec::Sequence(sequence) = &action.exec else {
                 self.length += 1;
                 if self.length > Sequence::LENGTH_MAX {
@@ -83,9 +87,6 @@ impl Walk<'_> {
                 }
                 continue;
             };
-            if self.path.contains(&action.fqn) {
-                return Err(Error::bad_request(CIRCULAR));
-            }
             if self.path.len() > Sequence::LENGTH_MAX {
                 return Err(Error::bad_request(TOO_LONG));
             }

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ECHO, Expect, Request, Row, annotation, answers, base64, big_echo, has, rows, run, shared,
-    variable, zip,
+    ECHO, Expect, Row, annotation, answers, base64, big_echo, has, rows, run, shared, variable, zip,
 };
 
 pub(crate) fn exec(code: &str) -> Value {

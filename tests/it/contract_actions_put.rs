@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::contract_actions::{exec, with};
+use crate::contract_actions::with;
 use crate::harness::{ECHO, Expect, Request, Row, annotation, rows, run, shared};
 
 const MALFORMED: &str = "The request content was malformed:\n";

@@ -115,7 +115,7 @@ fn a_binding_shows_its_provider_and_takes_no_writes() {
         "2.6", "PUT actions/mine/a?overwrite=true", exec(ECHO) => 400, denied.clone();
         "2.6", "DELETE actions/mine/a", none.clone() => 400, denied;
         "2.7", "GET packages/mine", none.clone() => 200, Expect::Has(json!({ "binding": binding, "parameters": [{ "key": "k", "value": 1 }] }));
-        "2.6", "GET actions/mine/a?code=false", none.clone() => 200,
+        "2.6", "GET actions/mine/a?code=false", none => 200,
             Expect::Has(json!({ "namespace": format!("{}/p", owner.namespace), "binding": format!("{}/mine", user.namespace) }));
     };
     run(&user, &rows);

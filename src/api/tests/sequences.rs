@@ -172,6 +172,10 @@ async fn what_is_nested_counts_and_may_not_lead_back() {
     for inner in ["/_/ten", "/_/fifty", "/_/just"] {
         site.put(path, of(&[inner])).await.refuses(400, CIRCULAR);
     }
+    // Code that is about to become a sequence is no way out.
+    site.put("_/actions/a?overwrite=true", of(&["/_/just"]))
+        .await
+        .refuses(400, CIRCULAR);
     // Through a binding it is the same action.
     site.put("_/packages/p", json!({})).await.is(200);
     let binding = json!({"binding": {"namespace": "_", "name": "p"}});
