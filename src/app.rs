@@ -5,7 +5,7 @@
 //! built, then the port is opened, then what a former process had accepted is queued again, and only then is anything
 //! served. Down: no new connections, requests in flight are finished, then runs are, then the store is closed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl App {
     ///
     /// # Errors
     /// With what was wrong and where: the address, the data folder, the keys, what this machine cannot give.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let render = metrics::install().map_err(anyhow::Error::msg)?;
         let (folder, limits) = (config.server.data.clone(), config.store.clone());
         let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
@@ -133,6 +133,8 @@ impl App {
         let sandbox = Wasmtime::new(sandbox_config(&config)?, &config.server.data)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
         let guests = guest_threads(&config)?;
+        let api_host = config.server.api_host.clone();
+        config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
         let engine = Engine::new(&config, &sandbox, &store, &guests, hub);
         let summary = summary(&config, &sandbox, &engine);
         let upkeep = engine.upkeep(render.clone());
@@ -242,6 +244,16 @@ async fn guest_key(tenants: &dyn Tenants, config: &auth::Config) -> anyhow::Resu
 /// Runs the compiler in this process and nothing else: what `wisp __compile` is, started by the sandbox with `args` after it.
 pub fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
     sandbox::compile_child(args)
+}
+
+/// Where a server that listens on `address` is found from the same machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 fn cores() -> usize {

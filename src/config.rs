@@ -69,6 +69,9 @@ pub struct Server {
     /// The `wisp` program that compiles uploads, in processes of its own; this one when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compiler: Option<PathBuf>,
+    /// Base URL of the API as actions are told it; `http://` and the address when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_host: Option<String>,
 }
 
 impl Default for Server {
@@ -77,6 +80,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3233)),
             data: PathBuf::from("./wisp-data"),
             compiler: None,
+            api_host: None,
         }
     }
 }

@@ -259,8 +259,13 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Re
             (action, None)
         }
     };
+    let sent = code.clone();
     let action = to_the_end(actions_put::store(Arc::clone(&front), action, code, stored)).await?;
-    answered(&front, &action).await
+    match sent {
+        // Not read again: writers that came after may have dropped it already.
+        Some(code) => whole(&action, Some(&code)),
+        None => answered(&front, &action).await,
+    }
 }
 
 /// Deletes an action, its former revisions with it, and answers what it was.
@@ -324,7 +329,11 @@ async fn answered(front: &Front, action: &Action) -> Result<Response> {
             Some(code.ok_or_else(missing)?)
         }
     };
-    let exec = WholeExec::whole(&action.exec, code.as_deref());
+    whole(action, code.as_deref())
+}
+
+fn whole(action: &Action, code: Option<&str>) -> Result<Response> {
+    let exec = WholeExec::whole(&action.exec, code);
     Ok(numbered(action, wire::ok(&Whole::of(action, exec))?))
 }
 

@@ -196,6 +196,9 @@ async fn set_blocked(front: &Front, namespace: &Namespace, blocked: bool) -> Res
         ..find(front, namespace).await?
     };
     write(front, tenant.clone()).await?;
+    if blocked {
+        front.state.invoker.blocked(namespace);
+    }
     Ok(tenant)
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::extract::{Place, authenticate};
 use super::{Front, wire};
+use crate::model::NamespaceLimits;
 use crate::model::limits::EffectiveLimits;
 
 /// The one namespace of the key.
@@ -20,8 +21,10 @@ pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> R
 /// What holds for the caller's namespace.
 pub(super) async fn limits(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let identity = authenticate(&front, request.headers()).await?;
-    Place::of(request.uri(), &identity)?;
-    wire::ok(&Shape::of(&identity.limits))
+    let namespace = Place::of(request.uri(), &identity)?.namespace;
+    let tenant = front.state.store.tenants.get(&namespace).await?;
+    let own = tenant.map(|tenant| tenant.limits).unwrap_or_default();
+    wire::ok(&Shape::of(&identity.limits, &own))
 }
 
 /// There is nothing below.
@@ -53,15 +56,19 @@ struct Shape<'a> {
     max_action_concurrency: u64,
     max_action_instances: u64,
     max_parameter_size: String,
-    max_payload_size: String,
-    truncation_size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_payload_size: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncation_size: Option<String>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     allowed_kinds: &'a [String],
-    store_activations: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_activations: Option<bool>,
 }
 
 impl<'a> Shape<'a> {
-    fn of(limits: &'a EffectiveLimits) -> Self {
+    /// What holds, and of what is usually not set only what `own` sets.
+    fn of(limits: &'a EffectiveLimits, own: &NamespaceLimits) -> Self {
         let bytes = |count: u64| format!("{count} B");
         Self {
             invocations_per_minute: limits.invocations_per_minute,
@@ -77,10 +84,10 @@ impl<'a> Shape<'a> {
             max_action_concurrency: limits.concurrency.max,
             max_action_instances: limits.instances_max,
             max_parameter_size: bytes(limits.parameter_size_max),
-            max_payload_size: bytes(limits.payload_size_max),
-            truncation_size: bytes(limits.result_size_max),
+            max_payload_size: own.max_payload_size.map(bytes),
+            truncation_size: own.truncation_size.map(bytes),
             allowed_kinds: &limits.allowed_kinds,
-            store_activations: limits.store_activations,
+            store_activations: own.store_activations,
         }
     }
 }

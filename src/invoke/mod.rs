@@ -131,6 +131,9 @@ pub(crate) trait Invoke: Send + Sync + 'static {
     /// Tells an activation of `namespace` to stop; whether it was in flight.
     fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool;
 
+    /// Gives up what waits of a namespace that was blocked.
+    fn blocked(&self, namespace: &Namespace);
+
     /// Whether an activation of `namespace` is in flight.
     fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool;
 
@@ -245,6 +248,11 @@ impl Invoke for Invoker {
 
     fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool {
         self.stop(namespace, id)
+    }
+
+    fn blocked(&self, namespace: &Namespace) {
+        let text = "The action was not invoked due to a blacklisted namespace.";
+        self.0.queue.give_up_all(namespace, text);
     }
 
     fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool {

@@ -36,8 +36,14 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Those of `action`, invoked by `namespace`. What many actions say in the same words is kept once, in `texts`.
-    pub(super) fn of(namespace: &Namespace, action: &Action, texts: &Texts) -> Self {
+    pub(super) fn of(
+        namespace: &Namespace,
+        action: &Action,
+        texts: &Texts,
+        api_host: &str,
+    ) -> Self {
         let mut env = action.parameters.init_env();
+        env.push(("__OW_API_HOST".to_owned(), api_host.to_owned()));
         env.push(("__OW_NAMESPACE".to_owned(), namespace.to_string()));
         env.push(("__OW_ACTION_NAME".to_owned(), format!("/{}", action.fqn)));
         env.push(("__OW_ACTION_VERSION".to_owned(), action.version.to_string()));

@@ -50,6 +50,9 @@ pub(crate) struct Config {
     keep_alive_policy: idle::Kind,
     /// Memory of all instances together, MiB; 0 takes three quarters of what the machine or its cgroup has.
     pub(crate) memory_mib: u64,
+    /// Where guests find the API: `__OW_API_HOST`. Known once the server listens, so it is no knob of this section.
+    #[serde(skip)]
+    pub(crate) api_host: String,
 }
 
 impl Default for Config {
@@ -58,6 +61,7 @@ impl Default for Config {
             keep_alive_s: 60,
             keep_alive_policy: idle::Kind::Fixed,
             memory_mib: 0,
+            api_host: String::new(),
         }
     }
 }
@@ -93,6 +97,8 @@ struct Shared {
     /// The same lanes by the address of the action they were last asked for with: no names are read on the way.
     shortcuts: Shortcuts,
     texts: Texts,
+    /// `__OW_API_HOST`.
+    api_host: String,
     evictions: AtomicU64,
 }
 
@@ -168,6 +174,7 @@ impl Pool {
                 lanes: DashMap::new(),
                 shortcuts: Shortcuts::default(),
                 texts: Texts::default(),
+                api_host: config.api_host.clone(),
                 evictions: AtomicU64::new(0),
             }),
         }
@@ -190,7 +197,8 @@ impl Pool {
 
     /// What records of `action` say when `namespace` invokes it.
     pub(crate) fn facts(&self, namespace: &Namespace, action: &Action) -> Facts {
-        Facts::of(namespace, action, &self.shared.texts)
+        let shared = &self.shared;
+        Facts::of(namespace, action, &shared.texts, &shared.api_host)
     }
 
     /// A place for a run of `action`, invoked by `namespace`. Never waits; reuses first, then starts.

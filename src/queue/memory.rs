@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::message::{Outcome, Refusal, Work};
+use super::message::{CANCELLED, Outcome, Refusal, Work};
 use super::{Backlog, Cancels, Config, Delivery, EnqueueError, Hands, Key, Queue, Replies, Settle};
 use crate::model::{ActivationId, Namespace};
 use crate::scheduler::fairness::{self, Candidate, Runtime};
@@ -401,8 +401,26 @@ impl Queue for MemoryQueue {
         if let Some(delivery) = self.take_out(namespace, id)
             && let Some(hands) = self.hands()
         {
-            hands.cancelled(delivery);
+            hands.give_up(delivery, CANCELLED);
             self.cancels.forget(id);
+        }
+    }
+
+    fn give_up_all(&self, namespace: &Namespace, text: &str) {
+        let ids: Vec<ActivationId> = {
+            let state = self.state.lock();
+            let own = state
+                .lanes
+                .iter()
+                .filter(|(key, _)| key.namespace == *namespace);
+            let items = own.flat_map(|(_, lane)| &lane.items);
+            items.map(|item| item.work.id).collect()
+        };
+        let Some(hands) = self.hands() else { return };
+        for id in ids {
+            if let Some(delivery) = self.take_out(namespace, id) {
+                hands.give_up(delivery, text);
+            }
         }
     }
 

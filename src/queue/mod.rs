@@ -86,8 +86,8 @@ pub(crate) trait Hands: Send + Sync + 'static {
     fn offer(&self, delivery: Delivery) -> Result<(), Box<Delivery>>;
     /// Something waits: look at the queues.
     fn nudge(&self);
-    /// Records and answers work that was told to stop while it waited.
-    fn cancelled(&self, delivery: Delivery);
+    /// Records and answers work that will not be run, because of `text`: an application error.
+    fn give_up(&self, delivery: Delivery, text: &str);
 }
 
 /// Whoever waits for outcomes: the front on this node.
@@ -144,6 +144,9 @@ pub(crate) trait Queue: Send + Sync + 'static {
 
     /// Ends an activation that is known to be of `namespace`: what waits is taken out and recorded, what runs is told to stop.
     fn cancel(&self, namespace: &Namespace, id: ActivationId);
+
+    /// Gives up all that waits of `namespace`, because of `text`.
+    fn give_up_all(&self, namespace: &Namespace, text: &str);
 
     /// Who was told to stop.
     fn cancels(&self) -> &Cancels;

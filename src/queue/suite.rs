@@ -35,7 +35,7 @@ impl Hands for Recorder {
         *self.nudges.lock() += 1;
     }
 
-    fn cancelled(&self, delivery: Delivery) {
+    fn give_up(&self, delivery: Delivery, _: &str) {
         self.cancelled.lock().push(delivery.work.id);
         delivery.ack();
     }

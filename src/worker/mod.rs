@@ -317,8 +317,8 @@ impl Hands for WorkerHands {
         self.0.pump();
     }
 
-    fn cancelled(&self, delivery: Delivery) {
-        run::cancelled(&self.0, delivery);
+    fn give_up(&self, delivery: Delivery, text: &str) {
+        run::give_up(&self.0, delivery, text);
     }
 }
 

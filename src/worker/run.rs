@@ -298,11 +298,13 @@ fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
     delivery.ack();
 }
 
-/// Records and answers work that was told to stop before it ran.
-pub(super) fn cancelled(worker: &Worker, delivery: Delivery) {
-    let work = &delivery.work;
-    let facts = worker.pool.facts(&work.namespace, &work.action);
-    let record = record::unrun(work, &facts, record::cancelled());
+/// Records and answers work that will not be run.
+pub(super) fn give_up(worker: &Worker, delivery: Delivery, text: &str) {
+    let facts = worker
+        .pool
+        .facts(&delivery.work.namespace, &delivery.work.action);
+    let response = Response::error(Status::ApplicationError, text);
+    let record = record::unrun(&delivery.work, &facts, response);
     fail(worker, delivery, record);
 }
 

@@ -67,6 +67,8 @@ impl Invoke for Scripted {
         self.in_flight.lock().contains(&id)
     }
 
+    fn blocked(&self, _: &Namespace) {}
+
     fn is_in_flight(&self, _: &Namespace, id: ActivationId) -> bool {
         self.in_flight.lock().contains(&id)
     }
