@@ -1,13 +1,22 @@
 //! `wisp activation`: what invocations did.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::client::{Answer, Client, EntityPath, encode};
 use super::entity::annotation;
 use super::failure::{Failure, Result};
 use super::{Page, Session, poll};
 use crate::model::{ActivationId, time};
+
+/// How long a server waits for an activation at once.
+const WAIT_AT_ONCE: Duration = Duration::from_secs(60);
+
+/// Longest wait, a day: nothing runs longer.
+const WAIT_S_MAX: u64 = 86_400;
 
 /// `wisp activation …`
 #[derive(Debug, Subcommand)]
@@ -171,11 +180,34 @@ impl Which {
                 part.trim_start_matches('/')
             ),
         };
-        let wait = wait.map(|seconds| ("wait", seconds.to_string()));
-        let query: Vec<(&str, String)> = wait.into_iter().collect();
-        let answer = client.get(&path, &query);
+        let answer = match wait {
+            Some(seconds) => awaited(&client, &path, seconds),
+            None => client.get(&path, &[]),
+        };
         let answer = answer.map_err(|f| f.while_trying(&what))?;
         Ok((id, field, answer))
+    }
+}
+
+/// The record once there is one. A server waits for so long at once, then is asked again; one that answers before that
+/// has nothing to wait for.
+fn awaited(client: &Client<'_>, path: &str, seconds: u64) -> Result<Value> {
+    let end = Instant::now() + Duration::from_secs(seconds.min(WAIT_S_MAX));
+    loop {
+        let begin = Instant::now();
+        let left = end.saturating_duration_since(begin).as_secs_f64().ceil();
+        let part = Duration::from_secs_f64(left).min(WAIT_AT_ONCE);
+        let found = client.get(path, &[("wait", part.as_secs().to_string())]);
+        let waited = begin.elapsed() + Duration::from_secs(1) >= part;
+        match found {
+            Err(failure) if failure.status == Some(404) => {
+                if !waited || Instant::now() >= end {
+                    let advice = "It has not ended yet, or there is none of that id.";
+                    return Err(failure.advise(advice));
+                }
+            }
+            other => return other,
+        }
     }
 }
 

@@ -232,6 +232,10 @@ async fn follow(
             Ok(Some(Signal::Alive)) => continue,
             Ok(None) | Err(_) => return,
         };
+        if event.name == "missed" {
+            // Too slow for the server: the list has what it left out.
+            return;
+        }
         if event.name == "activation"
             && let Ok(record) = serde_json::from_str(&event.data)
         {

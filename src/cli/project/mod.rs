@@ -129,6 +129,7 @@ impl Files {
         let place = Place {
             folder,
             namespace: &namespace,
+            code: way != Way::Undeploy,
         };
         let said = object_of(&self.param);
         let scope = Scope::new(session.environment, &said);

@@ -22,6 +22,8 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a Path,
     /// The real name of the namespace.
     pub(super) namespace: &'a str,
+    /// Whether code is wanted: to delete an action its file need not be there.
+    pub(super) code: bool,
 }
 
 /// One package of a manifest while it is read.
@@ -217,6 +219,9 @@ impl Reader<'_> {
 
     fn exec(&self, scope: &Scope<'_>, action: &Action) -> Result<Value> {
         let bad = Failure::general;
+        if !self.place.code {
+            return Ok(Value::Null);
+        }
         let runtime = scope.text(&action.runtime).map_err(bad)?;
         let runtime = Some(runtime.as_str()).filter(|kind| !kind.is_empty());
         let main = Some(action.main.as_str()).filter(|main| !main.is_empty());

@@ -243,7 +243,7 @@ fn changed(entity: &Entity, found: &Value, have: &Have) -> Vec<String> {
         fields.extend(different(
             "parameters",
             &map(&body["parameters"]),
-            &own(entity, found),
+            &own(entity, found, have),
         ));
     }
     let limits = body["limits"].as_object().into_iter().flatten();
@@ -271,19 +271,24 @@ fn changed(entity: &Entity, found: &Value, have: &Have) -> Vec<String> {
     fields
 }
 
-/// The parameters a manifest speaks of: of a binding, without those of its provider.
-fn own(entity: &Entity, found: &Value) -> Map<String, Value> {
-    let all = map(&found["parameters"]);
-    match entity.kind {
-        // A server shows a binding with its provider's parameters under its own; which are whose cannot be told.
-        Kind::Binding => {
-            let said = map(&entity.body["parameters"]);
-            all.into_iter()
-                .filter(|(name, _)| said.contains_key(name))
-                .collect()
+/// The parameters that are an entity's own: servers show those of its package or provider among them.
+fn own(entity: &Entity, found: &Value, have: &Have) -> Map<String, Value> {
+    let mut all = map(&found["parameters"]);
+    let said = map(&entity.body["parameters"]);
+    match (entity.kind, entity.name.split_once('/')) {
+        // Of its provider's it cannot be told which are whose.
+        (Kind::Binding, _) => all.retain(|name, _| said.contains_key(name)),
+        (Kind::Action, Some((package, _))) => {
+            let package = have.entities.get(&("packages", package.to_owned()));
+            let inherited = package.map(|package| map(&package["parameters"]));
+            let inherited = inherited.unwrap_or_default();
+            all.retain(|name, value| {
+                said.contains_key(name) || inherited.get(name) != Some(&*value)
+            });
         }
-        _ => all,
+        _ => {}
     }
+    all
 }
 
 fn exec(wanted: &Value, found: &Value, have: &Have) -> Vec<String> {

@@ -126,12 +126,8 @@ impl Remote<'_> {
         let done = match (step.verb, &step.wanted) {
             (Verb::Delete, _) => self.delete(session, step),
             (_, Some(entity)) => match (&entity.route, entity.kind) {
-                (Some(route), _) => {
-                    if step.verb == Verb::Update {
-                        api::delete(self.client, &route.part())?;
-                    }
-                    route.create(self.client).map(drop)
-                }
+                // Takes the place of the one there is.
+                (Some(route), _) => route.create(self.client).map(drop),
                 (None, Kind::Trigger) => self.trigger(session, step, entity),
                 (None, _) => self.put(step, entity),
             },

@@ -78,6 +78,7 @@ fn read(manifest: &str, deployment: Option<&str>, folder: &Path) -> Result<Wante
     let place = Place {
         folder,
         namespace: "guest",
+        code: true,
     };
     let mut wanted = Wanted::of(&manifest, deployment.as_ref(), &scope, place)?;
     mark(
@@ -125,6 +126,11 @@ fn had(wanted: &Wanted) -> Have {
                 found[end] = json!({"path": path, "name": name});
             }
             found["status"] = json!("active");
+        }
+        if entity.kind == Kind::Action && entity.name.starts_with("orders/") {
+            // As servers show them: with what they inherit of their package.
+            let inherited = json!({"key": "host", "value": "db"});
+            found["parameters"].as_array_mut().unwrap().push(inherited);
         }
         if entity.kind.collection() == "actions" {
             annotations.insert("exec".to_owned(), json!("wasm:1"));

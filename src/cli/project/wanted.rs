@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::inputs::{Bad, Scope};
-use super::manifest::{Document, Named};
+use super::manifest::{Document, Named, Package};
 use super::package::{Place, Reader};
 use crate::cli::api::Route;
 use crate::cli::client::EntityPath;
@@ -103,10 +103,14 @@ impl Wanted {
         let of_project = |bad: Bad| Failure::general(format!("project: {bad}"));
         let inputs = scope.inputs(&project.inputs, None).map_err(of_project)?;
         let scope = scope.with(&inputs);
-        let over = deployment.map(Document::all);
+        let over = deployment.map(Document::all).into_iter().flatten();
+        let over = over.map(|(name, package)| Ok((scope.text(name)?, package)));
+        let over: Named<&Package> = over
+            .collect::<std::result::Result<_, Bad>>()
+            .map_err(of_project)?;
         for (name, package) in manifest.all() {
             let name = scope.text(name).map_err(of_project)?;
-            let over = over.and_then(|all| all.get(&name));
+            let over = over.get(&name).copied();
             let mut reader = Reader {
                 name: &name,
                 package,

@@ -393,6 +393,18 @@ fn activations_are_waited_for_and_cancelled() {
         &["activation", "get", ID, "--wait", "5"],
     );
     assert_eq!(lines, [format!("GET _/activations/{ID}?wait=5")]);
+    let unknown = json!({"error": "none", "code": "t"});
+    let (done, lines, _) = asked([(404, unknown)], &["activation", "get", ID, "--wait", "90"]);
+    assert_eq!(
+        lines,
+        [format!("GET _/activations/{ID}?wait=60")],
+        "it did not wait: asked once"
+    );
+    assert!(
+        done.exit == 148 && done.err.contains("not ended yet"),
+        "{}",
+        done.err
+    );
     let cancelled = json!({ "activationId": ID });
     let (done, lines, _) = asked([(202, cancelled)], &["activation", "cancel", ID]);
     assert_eq!(done.out, format!("ok: cancelled activation {ID}\n"));

@@ -23,7 +23,7 @@ packages:
       work:
         function: hello-rust.wasm
     sequences:
-      both: {actions: 'list, list'}
+      both: {actions: list}
     triggers:
       placed: {inputs: {kind: order}}
       ticks: {feed: orders/list, inputs: {every: 5}}
@@ -126,6 +126,8 @@ fn a_project_is_deployed_once_and_then_as_it_should_be() {
     let done = user.run(&["rule", "status", "on-placed"]).ok();
     assert_eq!(done.out, "ok: rule on-placed is active\n");
 
+    // The code is not needed any more.
+    fs::remove_file(user.home.path().join("echo.wat")).unwrap();
     let done = run(&user, &["undeploy", "--yes"]).ok();
     assert!(done.out.contains("7 to delete."), "{done:?}");
     let rest = user.run(&["list", "--json"]).ok().json();
