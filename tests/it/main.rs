@@ -7,6 +7,7 @@
 mod admin;
 mod auth;
 mod cli;
+mod conformance;
 mod contract_actions;
 mod contract_actions_put;
 mod contract_info;

@@ -1,0 +1,89 @@
+//! The contract of the wire, section by section: requests and answers as data, in `tests/conformance/`.
+//!
+//! A file is a section, a case a row of one of its tables. Each case is played in a fresh namespace against the real program,
+//! see [`play`]; what a file may say is in [`case`] and [`check`], and in the README beside the files.
+
+mod case;
+mod check;
+mod play;
+mod vars;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use case::File;
+
+use crate::harness::{Server, repository, shared};
+
+/// At least as many cases as there are rows in the contract's tables.
+const CASES_MIN: usize = 350;
+
+/// The sections of the contract that say what can be seen on the wire.
+const SECTIONS: &[&str] = &[
+    "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7",
+    "2.8", "2.9", "2.10", "2.11", "2.12", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "4.1", "4.2", "5.1", "5.2",
+    "5.3", "6.1", "6.2", "6.3", "6.4", "6.5", "6.6", "6.7", "7", "8.1", "8.2", "9.1", "9.2", "9.3", "10.2", "10.4", "13",
+];
+
+fn load(name: &str) -> File {
+    let path = repository().join("tests/conformance").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every file of cases there is.
+fn names() -> BTreeSet<String> {
+    let folder = fs::read_dir(repository().join("tests/conformance")).expect("a readable folder");
+    let names = folder.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".json")).collect()
+}
+
+#[track_caller]
+fn check(name: &str) {
+    let file = load(name);
+    let faults = play::faults(&file);
+    assert!(faults.is_empty(), "{name}: {faults:#?}");
+    println!("section {} {}: {} cases", file.section, file.title, file.cases.len());
+    let failures = match file.server.is_empty() {
+        true => play::play(shared(), &file),
+        false => play::play(&Server::start(&file.server.to_string()), &file),
+    };
+    assert!(
+        failures.is_empty(),
+        "{name}: {} of {} cases failed\n\n{}",
+        failures.len(),
+        file.cases.len(),
+        failures.join("\n")
+    );
+}
+
+/// A test for each file, so that a section that fails is seen by its name.
+macro_rules! sections {
+    ($($test:ident: $file:literal;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                check($file);
+            }
+        )*
+
+        const FILES: &[&str] = &[$($file),*];
+    };
+}
+
+sections! {
+    s1_1_credentials: "1.1-credentials.json";
+}
+
+#[test]
+fn every_row_of_the_contract_has_its_case() {
+    let tested: BTreeSet<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(tested, names(), "each file has a test, each test a file");
+    let files: Vec<File> = FILES.iter().map(|name| load(name)).collect();
+    let sections: BTreeSet<&str> = files.iter().map(|file| file.section.as_str()).collect();
+    let missing: Vec<&&str> = SECTIONS.iter().filter(|section| !sections.contains(*section)).collect();
+    assert!(missing.is_empty(), "sections without a file: {missing:?}");
+    let cases: usize = files.iter().map(|file| file.cases.len()).sum();
+    println!("{} sections, {cases} cases", sections.len());
+    assert!(cases >= CASES_MIN, "{cases} cases, at least {CASES_MIN} wanted");
+}

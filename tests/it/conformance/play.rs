@@ -1,0 +1,237 @@
+//! Plays cases against a server: each in a namespace of its own, several at one time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::case::{Case, Expect, File, Step, Who, code};
+use super::check::{differences, short};
+use super::vars::Vars;
+use crate::harness::{GUEST_KEY, Reply, Request, SYSTEM_KEY, Server, Tenant, basic, pause};
+
+/// Cases at one time: enough to hide each other's waits, few enough that a small machine keeps its time.
+const PARALLEL: usize = 8;
+
+/// A key of the right form that nobody has.
+const BAD_KEY: &str = "00000000-0000-4000-8000-000000000000:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
+/// What went wrong, by case, in the order of the file.
+pub(super) fn play(server: &Server, file: &File) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = file.cases.get(index) else { break };
+            if let Err(failure) = play_case(server, case) {
+                let failure = format!("section {}: {}\n{failure}", file.section, case.name);
+                failures.lock().expect("not poisoned").push((index, failure));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(work);
+        }
+    });
+    let mut failures = failures.into_inner().expect("not poisoned");
+    failures.sort();
+    failures.into_iter().map(|(_, failure)| failure).collect()
+}
+
+/// Plays it, and again as long as a minute turned that must not.
+fn play_case(server: &Server, case: &Case) -> Result<(), String> {
+    let minute = || wisp::model::Timestamp::now().millis() / 60_000;
+    loop {
+        let began = minute();
+        let played = catch_unwind(AssertUnwindSafe(|| play_once(server, case)));
+        let played = played.unwrap_or_else(|_| Err("  panicked, see above\n".to_owned()));
+        if played.is_ok() || !case.within_a_minute || minute() == began {
+            return played;
+        }
+    }
+}
+
+fn play_once(server: &Server, case: &Case) -> Result<(), String> {
+    let tenant = server.tenant();
+    let mut vars = Vars::default();
+    introduce(&mut vars, "", &tenant);
+    let other = format!("{case:?}").to_lowercase().contains("other").then(|| server.tenant());
+    if let Some(other) = &other {
+        introduce(&mut vars, "other.", other);
+        vars.set("other", other.namespace.as_str());
+    }
+    vars.set("ns", tenant.namespace.as_str());
+    vars.set("guest.key", GUEST_KEY);
+    vars.set("system.key", SYSTEM_KEY);
+    vars.set("host", server.address.to_string());
+    let mut player = Player {
+        server,
+        keys: [tenant.key.clone(), other.map(|other| other.key).unwrap_or_default()],
+        vars,
+    };
+    for (what, steps) in [("setup", &case.setup), ("step", &case.steps)] {
+        for (index, step) in steps.iter().enumerate() {
+            let played = player.step(step);
+            played.map_err(|failure| format!("  {what} {}: {failure}", index + 1))?;
+        }
+    }
+    Ok(())
+}
+
+fn introduce(vars: &mut Vars, prefix: &str, tenant: &Tenant) {
+    let uuid = tenant.key.split(':').next().unwrap_or_default();
+    vars.set(&format!("{prefix}key"), tenant.key.as_str());
+    vars.set(&format!("{prefix}uuid"), uuid);
+    vars.set(&format!("{prefix}basic"), basic(&tenant.key));
+}
+
+struct Player<'a> {
+    server: &'a Server,
+    /// Of the namespace, and of the other one.
+    keys: [String; 2],
+    vars: Vars,
+}
+
+impl Player<'_> {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        let request = self.request(step);
+        let deadline = Instant::now() + Duration::from_secs(step.until.unwrap_or(0));
+        let reply = loop {
+            let reply = self.server.client().try_send(&request);
+            let reply = reply.map_err(|error| format!("{}\n    no answer: {error}\n", shown(&request)))?;
+            let wrong = match &step.expect {
+                Some(expect) => differences(expect, &self.vars, &reply),
+                None => succeeded(&reply),
+            };
+            if wrong.is_empty() {
+                break reply;
+            }
+            if Instant::now() >= deadline {
+                let wrong: String = wrong.iter().map(|line| format!("    {line}\n")).collect();
+                return Err(format!("{}\n{wrong}    answer: {}\n", shown(&request), reply.shown()));
+            }
+            pause(Duration::from_millis(20));
+        };
+        for (name, from) in &step.capture {
+            let value = captured(&reply, from);
+            let value = value.ok_or_else(|| format!("{}\n    nothing at {from} to capture: {}\n", shown(&request), reply.shown()))?;
+            self.vars.set(name, value);
+        }
+        Ok(())
+    }
+
+    fn request(&self, step: &Step) -> Request {
+        let (method, path) = step.send.split_once(' ').expect("`METHOD path`");
+        let path = self.vars.text(path);
+        let is_web = path.starts_with("web/");
+        let path = match path.strip_prefix("web/") {
+            Some(rest) => format!("/api/v1/web/{}/{rest}", self.vars.text("{ns}")),
+            None if path.starts_with('/') => path,
+            None => format!("/api/v1/namespaces/_/{path}"),
+        };
+        let mut request = Request::new(method, &path);
+        let key = match &step.who {
+            None if is_web => None,
+            None | Some(Who::Own) => Some(self.keys[0].clone()),
+            Some(Who::Other) => Some(self.keys[1].clone()),
+            Some(Who::Guest) => Some(GUEST_KEY.to_owned()),
+            Some(Who::System) => Some(SYSTEM_KEY.to_owned()),
+            Some(Who::Bad) => Some(BAD_KEY.to_owned()),
+            Some(Who::Basic(key)) => Some(self.vars.text(key)),
+            Some(Who::Raw(header)) => {
+                request = request.header("Authorization", self.vars.text(header));
+                None
+            }
+            Some(Who::None) => None,
+        };
+        if let Some(key) = key {
+            request = request.key(&key);
+        }
+        for (name, value) in &step.headers {
+            let value = self.vars.json(value);
+            for one in value.as_array().unwrap_or(&vec![value.clone()]) {
+                request = request.header(name, one.as_str().expect("headers are texts"));
+            }
+        }
+        self.with_body(request, step)
+    }
+
+    fn with_body(&self, mut request: Request, step: &Step) -> Request {
+        let json = step.json.as_ref().map(|json| self.vars.json(json));
+        let json = match &step.code {
+            Some(name) => {
+                let mut body = json.unwrap_or_else(|| json!({}));
+                body["exec"]["code"] = code(name).into();
+                if body["exec"]["kind"].is_null() {
+                    body["exec"]["kind"] = "wasm:1".into();
+                }
+                Some(body)
+            }
+            None => json,
+        };
+        let bytes = match (json, &step.text, &step.base64) {
+            (None, None, None) => None,
+            (Some(json), None, None) => Some(json.to_string().into_bytes()),
+            (None, Some(text), None) => Some(self.vars.text(text).into_bytes()),
+            (None, None, Some(text)) => {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+                Some(bytes.expect("base64 in a case"))
+            }
+            _ => panic!("one body at most: json (with code), text or base64"),
+        };
+        let is_json = step.json.is_some() || step.code.is_some();
+        match (&step.content_type, is_json) {
+            (Some(given), _) => request = request.header("Content-Type", self.vars.text(given)),
+            (None, true) => request = request.header("Content-Type", "application/json"),
+            (None, false) => {}
+        }
+        request.body = bytes;
+        request
+    }
+}
+
+fn succeeded(reply: &Reply) -> Vec<String> {
+    match reply.status {
+        200..=299 => Vec::new(),
+        status => vec![format!("status: expected success, got {status}")],
+    }
+}
+
+fn captured(reply: &Reply, from: &str) -> Option<Value> {
+    if let Some(name) = from.strip_prefix("header:") {
+        return reply.header(name).map(Value::from);
+    }
+    let body: Value = serde_json::from_slice(&reply.body).ok()?;
+    body.pointer(from).cloned()
+}
+
+fn shown(request: &Request) -> String {
+    let body = request.body.as_deref().unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
+    format!("{} {} {}", request.method, short(&request.path), short(&body))
+}
+
+/// What is wrong with the file itself.
+pub(super) fn faults(file: &File) -> Vec<String> {
+    let mut faults = Vec::new();
+    for case in &file.cases {
+        let bare = case.steps.iter().any(|step| step.expect.as_ref().is_none_or(is_bare));
+        if case.steps.is_empty() || bare {
+            faults.push(format!("{}: every step expects a status", case.name));
+        }
+        if file.cases.iter().filter(|one| one.name == case.name).count() > 1 {
+            faults.push(format!("{}: two cases have this name", case.name));
+        }
+    }
+    faults
+}
+
+fn is_bare(expect: &Expect) -> bool {
+    expect.status == 0
+}
