@@ -145,7 +145,9 @@ pub(super) fn code(name: &str) -> String {
             let (line, times) = rest.rsplit_once(':').expect("logs:line:times");
             harness::logs(line, times.parse().expect("logs:line:times"))
         }
-        "mangled" => String::from_utf8_lossy(&wat::parse_str(code(rest)).expect("a module")).into_owned(),
+        "mangled" => {
+            String::from_utf8_lossy(&wat::parse_str(code(rest)).expect("a module")).into_owned()
+        }
         other => panic!("no guest is called {other}"),
     }
 }

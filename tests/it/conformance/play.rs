@@ -1,5 +1,6 @@
 //! Plays cases against a server: each in a namespace of its own, several at one time.
 
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,10 +28,15 @@ pub(super) fn play(server: &Server, file: &File) -> Vec<String> {
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = file.cases.get(index) else { break };
+            let Some(case) = file.cases.get(index) else {
+                break;
+            };
             if let Err(failure) = play_case(server, case) {
                 let failure = format!("section {}: {}\n{failure}", file.section, case.name);
-                failures.lock().expect("not poisoned").push((index, failure));
+                failures
+                    .lock()
+                    .expect("not poisoned")
+                    .push((index, failure));
             }
         }
     };
@@ -61,7 +67,10 @@ fn play_once(server: &Server, case: &Case) -> Result<(), String> {
     let tenant = server.tenant();
     let mut vars = Vars::default();
     introduce(&mut vars, "", &tenant);
-    let other = format!("{case:?}").to_lowercase().contains("other").then(|| server.tenant());
+    let other = format!("{case:?}")
+        .to_lowercase()
+        .contains("other")
+        .then(|| server.tenant());
     if let Some(other) = &other {
         introduce(&mut vars, "other.", other);
         vars.set("other", other.namespace.as_str());
@@ -72,7 +81,10 @@ fn play_once(server: &Server, case: &Case) -> Result<(), String> {
     vars.set("host", server.address.to_string());
     let mut player = Player {
         server,
-        keys: [tenant.key.clone(), other.map(|other| other.key).unwrap_or_default()],
+        keys: [
+            tenant.key.clone(),
+            other.map(|other| other.key).unwrap_or_default(),
+        ],
         vars,
     };
     for (what, steps) in [("setup", &case.setup), ("step", &case.steps)] {
@@ -104,7 +116,8 @@ impl Player<'_> {
         let deadline = Instant::now() + Duration::from_secs(step.until.unwrap_or(0));
         let reply = loop {
             let reply = self.server.client().try_send(&request);
-            let reply = reply.map_err(|error| format!("{}\n    no answer: {error}\n", shown(&request)))?;
+            let reply =
+                reply.map_err(|error| format!("{}\n    no answer: {error}\n", shown(&request)))?;
             let wrong = match &step.expect {
                 Some(expect) => differences(expect, &self.vars, &reply),
                 None => succeeded(&reply),
@@ -114,13 +127,23 @@ impl Player<'_> {
             }
             if Instant::now() >= deadline {
                 let wrong: String = wrong.iter().map(|line| format!("    {line}\n")).collect();
-                return Err(format!("{}\n{wrong}    answer: {}\n", shown(&request), reply.shown()));
+                return Err(format!(
+                    "{}\n{wrong}    answered {}\n",
+                    shown(&request),
+                    answer(&reply)
+                ));
             }
             pause(Duration::from_millis(20));
         };
         for (name, from) in &step.capture {
             let value = captured(&reply, from);
-            let value = value.ok_or_else(|| format!("{}\n    nothing at {from} to capture: {}\n", shown(&request), reply.shown()))?;
+            let value = value.ok_or_else(|| {
+                format!(
+                    "{}\n    nothing at {from} to capture; answered {}\n",
+                    shown(&request),
+                    answer(&reply)
+                )
+            })?;
             self.vars.set(name, value);
         }
         Ok(())
@@ -155,7 +178,11 @@ impl Player<'_> {
         }
         for (name, value) in &step.headers {
             let value = self.vars.json(value);
-            for one in value.as_array().unwrap_or(&vec![value.clone()]) {
+            let all = match value {
+                Value::Array(all) => all,
+                one => vec![one],
+            };
+            for one in &all {
                 request = request.header(name, one.as_str().expect("headers are texts"));
             }
         }
@@ -167,7 +194,7 @@ impl Player<'_> {
         let json = match &step.code {
             Some(name) => {
                 let mut body = json.unwrap_or_else(|| json!({}));
-                body["exec"]["code"] = code(name).into();
+                body["exec"]["code"] = code(&self.vars.text(name)).into();
                 if body["exec"]["kind"].is_null() {
                     body["exec"]["kind"] = "wasm:1".into();
                 }
@@ -214,18 +241,43 @@ fn captured(reply: &Reply, from: &str) -> Option<Value> {
 fn shown(request: &Request) -> String {
     let body = request.body.as_deref().unwrap_or_default();
     let body = String::from_utf8_lossy(body);
-    format!("{} {} {}", request.method, short(&request.path), short(&body))
+    format!(
+        "{} {} {}",
+        request.method,
+        short(&request.path),
+        short(&body)
+    )
+}
+
+/// Status, the headers that differ from answer to answer, and the body, short enough for a failure message.
+fn answer(reply: &Reply) -> String {
+    const ALIKE: [&str; 4] = ["date", "connection", "content-length", "x-request-id"];
+    let telling = |name: &str| !ALIKE.contains(&name) && !name.starts_with("access-control");
+    let mut headers = String::new();
+    for (name, value) in reply.headers.iter().filter(|(name, _)| telling(name)) {
+        write!(headers, " {name}: {value};").expect("writes to a string");
+    }
+    format!("{}{headers} {}", reply.status, short(&reply.text()))
 }
 
 /// What is wrong with the file itself.
 pub(super) fn faults(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     for case in &file.cases {
-        let bare = case.steps.iter().any(|step| step.expect.as_ref().is_none_or(is_bare));
+        let bare = case
+            .steps
+            .iter()
+            .any(|step| step.expect.as_ref().is_none_or(is_bare));
         if case.steps.is_empty() || bare {
             faults.push(format!("{}: every step expects a status", case.name));
         }
-        if file.cases.iter().filter(|one| one.name == case.name).count() > 1 {
+        if file
+            .cases
+            .iter()
+            .filter(|one| one.name == case.name)
+            .count()
+            > 1
+        {
             faults.push(format!("{}: two cases have this name", case.name));
         }
     }

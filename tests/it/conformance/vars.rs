@@ -21,7 +21,10 @@ impl Vars {
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
             out.push_str(before);
-            let found = after.split_once('}').and_then(|(name, rest)| Some((self.value(name)?, rest)));
+            let found = after
+                .split_once('}')
+                .filter(|(name, _)| !name.contains('{'))
+                .and_then(|(name, rest)| Some((self.value(name)?, rest)));
             rest = match found {
                 Some((Value::String(text), rest)) => {
                     out.push_str(&text);
@@ -47,7 +50,9 @@ impl Vars {
             Value::String(text) => self.whole(text).unwrap_or_else(|| self.text(text).into()),
             Value::Array(all) => all.iter().map(|one| self.json(one)).collect(),
             Value::Object(all) => {
-                let all = all.iter().map(|(key, value)| (self.text(key), self.json(value)));
+                let all = all
+                    .iter()
+                    .map(|(key, value)| (self.text(key), self.json(value)));
                 Value::Object(all.collect::<Map<_, _>>())
             }
             other => other.clone(),
@@ -84,6 +89,7 @@ fn texts_name_variables() {
     vars.set("start", 41);
     assert_eq!(vars.text("/{ns}/{unknown}/{x*3}"), "/tenant/{unknown}/xxx");
     assert_eq!(vars.text("{\"a\":{start+1}}"), "{\"a\":42}");
+    assert_eq!(vars.text("{\"a\":\"{x*2}\"}"), "{\"a\":\"xx\"}");
     let json = serde_json::json!({ "{ns}/r": "{start-1}", "t": "at {start}" });
     let expected = serde_json::json!({ "tenant/r": 40, "t": "at 41" });
     assert_eq!(vars.json(&json), expected);
