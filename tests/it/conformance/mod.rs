@@ -105,6 +105,8 @@ sections! {
     s2_11_annotations: "2.11-annotations.json";
     s2_12_system: "2.12-system.json";
     s3_1_invoke: "3.1-invoke.json";
+    s3_2_overload: "3.2-overload.json";
+    s3_2_patience: "3.2-patience.json";
     s3_2_responses: "3.2-responses.json";
     s3_3_results: "3.3-results.json";
     s3_4_activations: "3.4-activations.json";
