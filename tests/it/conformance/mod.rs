@@ -109,6 +109,7 @@ sections! {
     s3_2_patience: "3.2-patience.json";
     s3_2_responses: "3.2-responses.json";
     s3_3_results: "3.3-results.json";
+    s3_3_warmth: "3.3-warmth.json";
     s3_4_activations: "3.4-activations.json";
     s3_5_logs: "3.5-logs.json";
     s3_6_environment: "3.6-environment.json";
