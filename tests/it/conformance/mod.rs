@@ -85,6 +85,7 @@ macro_rules! sections {
 
 sections! {
     s1_1_credentials: "1.1-credentials.json";
+    s1_1_isolation: "1.1-isolation.json";
     s1_2_errors: "1.2-errors.json";
     s1_3_methods: "1.3-methods.json";
     s1_4_headers: "1.4-headers.json";
