@@ -194,7 +194,8 @@ ok 'ok: created API' api create --config-file swagger.json
 ok 'Uploaded' api list
 ok 'ok: deleted API /up' api delete /up
 
-# A project.
+# A project. Zipped, because wskdeploy knows no other file extension for kinds it was not made with.
+python3 -m zipfile -c echo.zip echo.wat
 cat >manifest.yaml <<'YAML'
 packages:
   project:
@@ -202,7 +203,7 @@ packages:
       a: 1
     actions:
       echo:
-        function: echo.wat
+        function: echo.zip
         runtime: wasm:1
     sequences:
       twice:

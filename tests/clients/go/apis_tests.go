@@ -95,7 +95,7 @@ var apiTests = []test{
 		c := t.client()
 		options := whisk.ApiCreateRequestOptions(apiOptions(t))
 		_, _, err := c.Apis.Insert(&whisk.ApiCreateRequest{ApiDoc: &whisk.Api{Namespace: "_", Swagger: "no JSON"}}, &options, false)
-		refused(err, 502, "API creation failure")
+		refused(err, 502, "swagger field cannot be parsed. Ensure it is valid JSON.")
 		removal := whisk.ApiDeleteRequestOptions(apiOptions(t))
 		removal.ApiBasePath = "/nothing"
 		_, err = c.Apis.Delete(&whisk.ApiDeleteRequest{}, &removal)

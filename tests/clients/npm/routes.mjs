@@ -77,7 +77,7 @@ export default {
     const api = await ow.routes.create({ swagger: JSON.stringify(swagger) });
     assert.equal(api.apidoc.info.title, 'Uploaded');
     assert.equal(api.apidoc.basePath, '/up');
-    await refused(ow.routes.create({ swagger: 'no JSON' }), /API creation failure/);
+    await refused(ow.routes.create({ swagger: 'no JSON' }), /swagger field cannot be parsed\. Ensure it is valid JSON\./);
   },
   'list: all, and by base path, path and operation': async () => {
     const { apis } = await ow.routes.list();
