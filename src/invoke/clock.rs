@@ -484,3 +484,7 @@ fn fire_id(generation: ActivationId, due: Timestamp) -> ActivationId {
     random.copy_from_slice(&hash.as_bytes()[..16]);
     ActivationId::new(due, u128::from_be_bytes(random))
 }
+
+#[cfg(test)]
+#[path = "clock_tests.rs"]
+mod tests;

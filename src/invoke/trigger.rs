@@ -349,4 +349,4 @@ impl Invoker {
 
 #[cfg(test)]
 #[path = "trigger_tests.rs"]
-mod tests;
+pub(super) mod tests;

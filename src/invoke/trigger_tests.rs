@@ -21,11 +21,11 @@ use crate::store::{Expect, Item, Page, Shelf, Store};
 use crate::worker::tests::{Ground, action, store};
 use crate::worker::{self, Worker, WorkerHands};
 
-struct Rig {
-    fake: Arc<Fake>,
-    invoker: Invoker,
-    store: Store,
-    catalog: Arc<Catalog>,
+pub(in crate::invoke) struct Rig {
+    pub(in crate::invoke) fake: Arc<Fake>,
+    pub(in crate::invoke) invoker: Invoker,
+    pub(in crate::invoke) store: Store,
+    pub(in crate::invoke) catalog: Arc<Catalog>,
     _hands: Arc<WorkerHands>,
     guests: Option<Runtime>,
     ground: Option<Ground>,
@@ -39,15 +39,15 @@ impl Drop for Rig {
     }
 }
 
-fn guest() -> Namespace {
+pub(in crate::invoke) fn guest() -> Namespace {
     Namespace::parse("guest").expect("legal")
 }
 
-fn name(name: &str) -> EntityName {
+pub(in crate::invoke) fn name(name: &str) -> EntityName {
     EntityName::parse(name).expect("legal")
 }
 
-fn fqn(text: &str) -> Fqn {
+pub(in crate::invoke) fn fqn(text: &str) -> Fqn {
     Fqn {
         namespace: guest(),
         package: None,
@@ -55,7 +55,7 @@ fn fqn(text: &str) -> Fqn {
     }
 }
 
-fn caller(record: bool) -> Caller {
+pub(in crate::invoke) fn caller(record: bool) -> Caller {
     Caller {
         namespace: guest(),
         subject: guest(),
@@ -65,11 +65,11 @@ fn caller(record: bool) -> Caller {
     }
 }
 
-fn payload(json: &Value) -> Json {
+pub(in crate::invoke) fn payload(json: &Value) -> Json {
     Json::from_serialize(json)
 }
 
-async fn rig(config: Config) -> Rig {
+pub(in crate::invoke) async fn rig(config: Config) -> Rig {
     let (store, ground) = store();
     let auth = crate::auth::Config::default();
     crate::auth::ensure_defaults(&*store.tenants, &auth)
@@ -117,12 +117,12 @@ fn rig_over(config: Config, store: Store, ground: Ground) -> Rig {
 
 impl Rig {
     /// What a process would be that starts now on the same store, without this one having ended well.
-    fn next(mut self, config: Config) -> Self {
+    pub(in crate::invoke) fn next(mut self, config: Config) -> Self {
         let ground = self.ground.take().expect("once");
         rig_over(config, self.store.clone(), ground)
     }
 
-    async fn action(&self, text: &str, script: Script) {
+    pub(in crate::invoke) async fn action(&self, text: &str, script: Script) {
         self.fake.add(text, script);
         self.put_action(action(text)).await;
     }
@@ -135,7 +135,7 @@ impl Rig {
     }
 
     /// A trigger `t` whose rules run what they say.
-    async fn trigger(&self, rules: &[(&str, &str, bool)]) -> Arc<Trigger> {
+    pub(in crate::invoke) async fn trigger(&self, rules: &[(&str, &str, bool)]) -> Arc<Trigger> {
         let rules = rules.iter().map(|(rule, action, active)| {
             let link = Link {
                 action: fqn(action),
@@ -190,7 +190,7 @@ impl Rig {
         }
     }
 
-    async fn record(&self, id: ActivationId) -> Arc<Activation> {
+    pub(in crate::invoke) async fn record(&self, id: ActivationId) -> Arc<Activation> {
         for _ in 0..2000 {
             let read = self.store.activations.get(&guest(), id).await;
             if let Some(record) = read.expect("a disk") {
@@ -202,7 +202,7 @@ impl Rig {
     }
 
     /// Once everything that was promised is kept.
-    async fn settled(&self) {
+    pub(in crate::invoke) async fn settled(&self) {
         for _ in 0..2000 {
             let pending = self.store.accepted.pending().await.expect("a disk");
             if pending.is_empty() {
@@ -226,7 +226,7 @@ impl Rig {
     }
 
     /// The log as it would be found by the next process.
-    async fn recover(&self) -> usize {
+    pub(in crate::invoke) async fn recover(&self) -> usize {
         let pending = self.store.accepted.pending().await.expect("a disk");
         let mut count = 0;
         for pending in pending {
