@@ -344,7 +344,7 @@ fn configuration(document: &Value) -> &Value {
 fn backend(configuration: &Value, path: &str, verb: &str, operation: &Value) -> Outcome<Backend> {
     let execute = steps(&configuration["assembly"]["execute"]);
     let switches = execute.iter().map(|step| &step["operation-switch"]["case"]);
-    let mut cases = switches.flat_map(|cases| steps(cases));
+    let mut cases = switches.flat_map(steps);
     let id = &operation["operationId"];
     let is_it = |one: &Value| {
         (one.is_string() && one == id) || (one["verb"] == verb && one["path"] == path)
@@ -356,7 +356,9 @@ fn backend(configuration: &Value, path: &str, verb: &str, operation: &Value) -> 
         .map(|step| &step["invoke"])
         .find(|invoke| invoke.is_object());
     let url = invoke.map(|invoke| &invoke["target-url"]);
-    let url = url.unwrap_or(&operation["x-openwhisk"]["url"]).as_str();
+    let url = url
+        .unwrap_or_else(|| &operation["x-openwhisk"]["url"])
+        .as_str();
     let url = url.ok_or_else(|| format!("operation '{verb} {path}' has no 'target-url'"))?;
     let (target, gets_path) = target(url)?;
     let method = match invoke.and_then(|invoke| invoke["verb"].as_str()) {

@@ -39,6 +39,11 @@ impl Site {
         self
     }
 
+    async fn api_documents(&self) -> Vec<Value> {
+        let got = self.managed("getApi", &Value::Null).await.is(200).json();
+        got["apis"].as_array().expect("an array").clone()
+    }
+
     async fn call_api(&self, method: &str, path: &str) -> Got {
         let path = format!("/api/{UUID}{path}");
         self.send(bare(method, &path)).await
@@ -257,6 +262,12 @@ async fn what_is_missing_is_said_in_the_words_of_the_action() {
     ] {
         says(&site.managed("createApi", &without(path)).await, error);
     }
+    assert!(site.api_documents().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_said_in_the_words_of_the_action() {
+    let site = Site::new().await;
     for (asked, error) in [
         (
             json!({"apidoc": "{"}),
@@ -297,10 +308,7 @@ async fn what_is_missing_is_said_in_the_words_of_the_action() {
     ] {
         says(&site.managed("createApi", &asked).await, error);
     }
-    assert_eq!(
-        site.managed("getApi", &Value::Null).await.is(200).json(),
-        json!({"apis": []})
-    );
+    assert!(site.api_documents().await.is_empty());
 }
 
 #[tokio::test]
@@ -475,6 +483,20 @@ async fn requests_find_their_way_to_the_action() {
             site.call_api("GET", path).await.refuses(404, text);
         }
     }
+    for tenant in [
+        "00000000-0000-0000-0000-000000000000",
+        "x",
+        &UUID.replace('-', ""),
+    ] {
+        let path = format!("/api/{tenant}/b/r");
+        site.send(bare("GET", &path)).await.is(404);
+    }
+}
+
+#[tokio::test]
+async fn an_api_answers_as_its_action_does() {
+    let site = Site::new().await.with_web("a", &[]).await;
+    let site = site.with_api("/b", "/r", "get").await;
     let got = site.call_api("PUT", "/b/r").await;
     assert_eq!(got.header("allow"), Some("GET"));
     got.refuses(
@@ -502,15 +524,6 @@ async fn requests_find_their_way_to_the_action() {
     );
     let got = site.call_api("OPTIONS", "/b/r").await;
     assert_eq!(got.is(200).header("access-control-allow-origin"), Some("*"));
-    for tenant in [
-        "00000000-0000-0000-0000-000000000000",
-        "x",
-        &UUID.replace('-', ""),
-    ] {
-        site.send(bare("GET", &format!("/api/{tenant}/b/r")))
-            .await
-            .is(404);
-    }
 }
 
 #[tokio::test]

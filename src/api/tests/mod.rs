@@ -19,6 +19,7 @@ mod web_answers;
 mod web_cache;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -50,6 +51,8 @@ use crate::store::watched::{Hub, Watched};
 struct Scripted {
     answer: Mutex<Option<Result<Answer, invoke::Error>>>,
     asked: Mutex<Vec<(Caller, Call)>>,
+    /// How long an answer takes.
+    takes: Mutex<Duration>,
     in_flight: Mutex<Vec<ActivationId>>,
     fired: Mutex<Vec<(Caller, Fire)>>,
     replayed: Mutex<Vec<DeadLetter>>,
@@ -59,7 +62,10 @@ struct Scripted {
 impl Invoke for Scripted {
     async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, invoke::Error> {
         self.asked.lock().push((caller, call));
-        let answer = self.answer.lock().take();
+        let (answer, takes) = (self.answer.lock().take(), *self.takes.lock());
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         answer.unwrap_or(Ok(Answer::Accepted(ActivationId(0xabc))))
     }
 

@@ -116,7 +116,7 @@ async fn every_verb_runs_the_action_as_its_owner() {
         assert_eq!(caller.namespace.as_str(), "guest");
         assert_eq!(caller.subject.as_str(), "guest");
         assert_eq!(caller.api_key, None);
-        assert_eq!(call.wait, Some(std::time::Duration::from_secs(60)));
+        assert_eq!(call.wait, Some(Duration::from_secs(60)));
         let given = json!({"__ow_method": verb.to_ascii_lowercase(), "__ow_headers": {},
             "__ow_path": "/x/%20y", "b": "2", "c": "a +"});
         assert_eq!(call.payload.to_value(), given);
@@ -263,7 +263,7 @@ async fn a_flood_of_parameters_is_not_compared_pair_by_pair() {
         .body(Body::from(form));
     let began = tokio::time::Instant::now();
     site.send(request.expect("legal")).await.is(202);
-    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

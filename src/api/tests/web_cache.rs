@@ -1,7 +1,5 @@
 //! Web actions: answers that are kept.
 
-use std::time::Duration;
-
 use super::web::at;
 use super::web::ended;
 use super::*;
@@ -278,4 +276,23 @@ async fn a_namespace_keeps_no_more_than_it_may() {
         "larger than all there is"
     );
     assert!(!asked(&site, &path(3), &[]).await.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_run_renews_an_answer_for_all_who_wait() {
+    let kept = keeps("max-age=10", &json!({}));
+    let site = site(&kept).await;
+    site.visit("GET", "guest/default/a").await.is(200);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    site.will(ended(Status::Success, &kept));
+    *site.invoker.takes.lock() = Duration::from_secs(1);
+    let all = || site.visit("GET", "guest/default/a");
+    let (a, b, c, d) = tokio::join!(all(), all(), all(), all());
+    for got in [&a, &b, &c, &d] {
+        assert_eq!(got.is(200).text, "kept");
+    }
+    assert_eq!(a.header("age"), None);
+    assert_eq!(d.header("age"), Some("0"));
+    let ran = site.invoker.asked.lock().len();
+    assert_eq!(ran, 2, "the first, and one for all that came too late");
 }
