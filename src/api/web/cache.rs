@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::http::header::{AGE, ETAG, HOST};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::RwLock;
 use tokio::time::Instant;
@@ -158,15 +159,32 @@ impl Cache {
         Looked::Fresh(made)
     }
 
-    /// Keeps `made` as it says, and gives it a validator if it has none.
-    pub(super) fn put(&self, wanted: &Wanted<'_>, made: &mut Made) {
+    /// Keeps `made` as it says, and gives it a validator if it has none. `finish` adds what every answer gets beside what
+    /// it is: done once here, not once for each who asks.
+    pub(super) fn put(
+        &self,
+        wanted: &Wanted<'_>,
+        made: &mut Made,
+        finish: impl FnOnce(&mut HeaderMap),
+    ) {
         let Some(keeping) = Keeping::of(made) else {
             return;
         };
         if wanted.is_personal && !keeping.public {
             return;
         }
-        let Some(stored) = self.stored(wanted, keeping, made) else {
+        if !made.headers.contains_key(ETAG) {
+            made.headers.insert(ETAG, freshness::etag(&made.body));
+        }
+        let mut kept = Made {
+            // What is shared with an action's result keeps all of the result.
+            body: Bytes::copy_from_slice(&made.body),
+            ..made.clone()
+        };
+        // Its value changes with every answer, its place does not.
+        kept.headers.insert(AGE, HeaderValue::from_static("0"));
+        finish(&mut kept.headers);
+        let Some(stored) = self.stored(wanted, keeping, kept) else {
             return;
         };
         // In one expression: the map's own lock must not be held any longer.
@@ -183,21 +201,10 @@ impl Cache {
         metrics::web_cache(metrics::WebCache::Kept);
     }
 
-    fn stored(
-        &self,
-        wanted: &Wanted<'_>,
-        keeping: Keeping,
-        made: &mut Made,
-    ) -> Option<Arc<Stored>> {
-        let size = |headers: &HeaderMap| -> usize {
-            headers
-                .iter()
-                .map(|(name, value)| name.as_str().len() + value.len())
-                .sum()
-        };
-        if !made.headers.contains_key(ETAG) {
-            made.headers.insert(ETAG, freshness::etag(&made.body));
-        }
+    fn stored(&self, wanted: &Wanted<'_>, keeping: Keeping, made: Made) -> Option<Arc<Stored>> {
+        let sizes = made.headers.iter();
+        let sizes = sizes.map(|(name, value)| name.as_str().len() + value.len());
+        let headers: usize = sizes.sum();
         let mut vary = keeping.vary;
         // An action may build addresses out of it.
         vary.push(HOST);
@@ -212,21 +219,18 @@ impl Cache {
             .map(HeaderValue::len);
         let bytes = OVERHEAD_BYTES
             + made.body.len()
-            + size(&made.headers)
+            + headers
             + 2 * wanted.target.len()
             + varied.sum::<usize>();
         if bytes > self.namespace_bytes_max {
             return None;
         }
-        let mut kept = made.clone();
-        // What is shared with an action's result keeps all of the result.
-        kept.body = bytes::Bytes::copy_from_slice(&made.body);
         Some(Arc::new(Stored {
             target: wanted.target.into(),
             action: Arc::clone(wanted.action),
             vary,
             public: keeping.public,
-            made: kept,
+            made,
             since: Instant::now(),
             fresh: keeping.fresh,
             bytes,

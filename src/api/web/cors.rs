@@ -10,7 +10,8 @@ const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Origin, X-Requested-With, Content-Type, Accept, User-Agent",
 );
-const METHODS: HeaderValue =
+/// What web paths take.
+pub(super) const METHODS: HeaderValue =
     HeaderValue::from_static("OPTIONS, GET, DELETE, POST, PUT, HEAD, PATCH");
 
 /// What a request asks to be allowed.

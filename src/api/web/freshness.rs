@@ -13,6 +13,9 @@ use bytes::Bytes;
 
 use super::answer::Made;
 
+/// Most headers an answer may depend on; each is compared for each request.
+const VARY_MAX: usize = 16;
+
 /// Bytes of a digest that tell bodies apart.
 const DIGEST_BYTES: usize = 16;
 
@@ -78,7 +81,7 @@ fn seconds(text: &str) -> Option<u64> {
     is_number.then(|| text.parse().map_or(MAX, |seconds: u64| seconds.min(MAX)))
 }
 
-/// The names in `Vary`; `None` when nothing but the request itself tells (`*`).
+/// The names in `Vary`; `None` when nothing but the request itself tells (`*`), or they are too many.
 fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for value in headers.get_all(VARY) {
@@ -91,7 +94,7 @@ fn vary(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
             }
         }
     }
-    Some(names)
+    (names.len() <= VARY_MAX).then_some(names)
 }
 
 /// Whether a request will not have what is kept, and whether its answer may be.
@@ -132,16 +135,18 @@ pub(super) fn etag(body: &Bytes) -> HeaderValue {
 
 /// Whether the client of a GET or HEAD has this answer already.
 pub(super) fn is_known(request: &HeaderMap, made: &Made) -> bool {
+    if !request.contains_key(IF_NONE_MATCH) || made.status != StatusCode::OK {
+        return false;
+    }
     let Some(tag) = made.headers.get(ETAG).and_then(|tag| tag.to_str().ok()) else {
         return false;
     };
     let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let tag = bare(tag);
-    made.status == StatusCode::OK
-        && request.get_all(IF_NONE_MATCH).iter().any(|given| {
-            let given = given.to_str().unwrap_or_default();
-            given.trim() == "*" || given.split(',').any(|one| bare(one) == tag)
-        })
+    request.get_all(IF_NONE_MATCH).iter().any(|given| {
+        let given = given.to_str().unwrap_or_default();
+        given.trim() == "*" || given.split(',').any(|one| bare(one) == tag)
+    })
 }
 
 /// 304 in place of an answer the client has.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -104,20 +104,23 @@ async fn respond(front: &Front, parts: Parts, body: Body, transaction: &HeaderVa
     };
     let asked = CorsAsked::of(&parts.headers);
     let speaks_for_itself = found.action.annotations.is_true("web-custom-options");
-    let mut response = if is_preflight && !speaks_for_itself {
-        Response::new(Body::empty())
-    } else {
-        let visit = Visit {
-            front,
-            found,
-            parts: &parts,
-            transaction,
-        };
-        match visit.serve(body).await {
-            Ok(response) => response,
-            Err(refused) if refused.is_of_server() => return refused.respond(transaction),
-            Err(refused) => refused.respond(transaction),
-        }
+    if is_preflight && !speaks_for_itself {
+        let mut response = Response::new(Body::empty());
+        asked.allow(response.headers_mut());
+        return response;
+    }
+    let visit = Visit {
+        front,
+        found,
+        parts: &parts,
+        transaction,
+        speaks_for_itself,
+    };
+    let mut response = match visit.serve(body).await {
+        Ok(Served::Kept(made)) => return made.respond(),
+        Ok(Served::Ran(response)) => response,
+        Err(refused) if refused.is_of_server() => return refused.respond(transaction),
+        Err(refused) => refused.respond(transaction),
     };
     if !speaks_for_itself {
         asked.allow(response.headers_mut());
@@ -195,6 +198,9 @@ impl Refused {
 
     fn respond(self, transaction: &HeaderValue) -> Response {
         let mut response = Response::new(Body::empty());
+        if self.error.status() == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, cors::METHODS);
+        }
         self.error.fill_pretty(&mut response, transaction);
         match self.activation {
             Some(id) => named(response, id),
@@ -209,12 +215,20 @@ struct Visit<'a> {
     found: Found<'a>,
     parts: &'a Parts,
     transaction: &'a HeaderValue,
+    /// Whether the action sees to CORS.
+    speaks_for_itself: bool,
 }
 
-type Served = std::result::Result<Response, Refused>;
+/// How a request was answered.
+enum Served {
+    /// From memory; nothing is to be added.
+    Kept(Made),
+    /// By a run.
+    Ran(Response),
+}
 
 impl Visit<'_> {
-    async fn serve(&self, body: Body) -> Served {
+    async fn serve(&self, body: Body) -> std::result::Result<Served, Refused> {
         let Self {
             front,
             found,
@@ -236,21 +250,34 @@ impl Visit<'_> {
         if wishes.is_some_and(|wishes| wishes.takes_kept)
             && let Some(made) = self.kept(&mut turn).await
         {
-            return Ok(self.conditional(made).respond());
+            return Ok(Served::Kept(self.conditional(made)));
         }
         let keeps = wishes.is_some_and(|wishes| wishes.keeps);
         let run = self.run(body, visitor, is_permitted, keeps);
         let served = Box::pin(run).await;
         drop(turn);
-        served
+        served.map(Served::Ran)
     }
 
     /// What the client wishes of the cache; `None` for what has nothing to do with it. A body is no part of what answers
-    /// are kept under, so a request with one is none of its business.
+    /// are kept under, nor is what a preflight asks for, so a request with either is none of its business.
     fn wishes(&self, body: &Body) -> Option<Wishes> {
-        let reads = matches!(self.parts.method, Method::GET | Method::HEAD);
-        let is_cached = reads && self.found.extension == Extension::Http && body.is_end_stream();
-        is_cached.then(|| Wishes::of(&self.parts.headers))
+        let Parts {
+            method, headers, ..
+        } = self.parts;
+        let is_cached = matches!(*method, Method::GET | Method::HEAD)
+            && self.found.extension == Extension::Http
+            && body.is_end_stream()
+            && !headers.contains_key(ACCESS_CONTROL_REQUEST_HEADERS);
+        is_cached.then(|| Wishes::of(headers))
+    }
+
+    /// Adds to what is kept what every answer has, be it only to make room for it.
+    fn finish(&self, headers: &mut HeaderMap) {
+        headers.insert(edge::X_REQUEST_ID, self.transaction.clone());
+        if !self.speaks_for_itself {
+            CorsAsked::of(&self.parts.headers).allow(headers);
+        }
     }
 
     fn wanted(&self) -> Wanted<'_> {
@@ -300,7 +327,7 @@ impl Visit<'_> {
         visitor: Option<&Identity>,
         is_permitted: bool,
         keeps: bool,
-    ) -> Served {
+    ) -> std::result::Result<Response, Refused> {
         let (front, owner) = (self.front, &self.found.owner);
         let throttle = &front.state.throttle;
         let admission = throttle.admit(&owner.namespace, &owner.limits);
@@ -343,7 +370,8 @@ impl Visit<'_> {
             activation: Some(activation.id),
         })?;
         if keeps && self.parts.method == Method::GET {
-            front.cache.put(&self.wanted(), &mut made);
+            let finish = |headers: &mut HeaderMap| self.finish(headers);
+            front.cache.put(&self.wanted(), &mut made, finish);
         }
         Ok(named(self.conditional(made).respond(), activation.id))
     }
