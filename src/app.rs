@@ -22,6 +22,7 @@ use tokio::time::MissedTickBehavior;
 use crate::api;
 use crate::auth::{self, Keys, Throttle};
 use crate::config::{self, Config};
+use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Events, Invoker, Running, Upload, UploadError, Waits};
 use crate::model::{Digest, Timestamp};
@@ -352,6 +353,7 @@ fn state(
         keys,
         throttle,
         hub: Arc::clone(&engine.hub),
+        idempotency: Idempotency::new(store.clone(), &config.invoke),
         defaults: config.limits.clone(),
         build: api::Build {
             date: env!("CARGO_PKG_VERSION").to_owned(),

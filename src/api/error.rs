@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::auth::Denied;
 use crate::auth::throttle::Exceeded;
+use crate::invoke::idempotency::KeyError;
 use crate::invoke::resolve::Unresolved;
 use crate::invoke::{self, Refusal, UploadError};
 use crate::model::activation::BadActivationId;
@@ -288,6 +289,18 @@ impl From<invoke::Error> for Error {
             invoke::Error::Refused(refusal) => refusal.into(),
             invoke::Error::Store(error) => error.into(),
             invoke::Error::Unavailable(cause) => Self::unavailable(1, cause),
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        let text = error.to_string();
+        match error {
+            KeyError::OtherPayload => Self::new(StatusCode::UNPROCESSABLE_ENTITY, text),
+            KeyError::Busy => Self::new(StatusCode::CONFLICT, text).after(1),
+            KeyError::TooMany(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, text).after(60),
+            KeyError::Store(error) => error.into(),
         }
     }
 }

@@ -14,8 +14,10 @@ use super::Front;
 use super::edge::X_REQUEST_ID;
 use super::error::{Error, Result};
 use super::extract::{Place, authenticate, payload, segment};
+use super::idempotency::{self, IDEMPOTENCY_KEY};
 use super::invocations::{accepted, parameters, wants_record};
 use crate::auth::{Credential, Identity};
+use crate::invoke::idempotency::{Claim, Ticket};
 use crate::invoke::{Caller, Fire, new_id};
 use crate::model::{EntityName, Fqn, Trigger};
 use crate::store::catalog::Found;
@@ -38,8 +40,17 @@ pub(super) async fn fire(State(front): State<Arc<Front>>, request: Request) -> R
     let payload = parameters(&parts.headers, &body.bytes)?;
     drop(body);
     let trigger = trigger(&front, &name).await?;
+    let mut ticket = None;
+    if parts.headers.contains_key(IDEMPOTENCY_KEY) {
+        let what = format!("triggers {name}");
+        let claim = idempotency::claim(&front, &parts.headers, &identity, &what, &payload);
+        match Box::pin(claim).await? {
+            Claim::Run(claimed) => ticket = Some(claimed),
+            Claim::Replay(id) => return accepted(id).map(idempotency::replayed),
+        }
+    }
     let fire = Fire {
-        id: new_id(),
+        id: ticket.as_ref().map_or_else(new_id, Ticket::id),
         trigger,
         payload,
         headers: forwarded(&parts.headers),
@@ -50,7 +61,13 @@ pub(super) async fn fire(State(front): State<Arc<Front>>, request: Request) -> R
         .invoker
         .fire(caller(&parts, &identity), fire)
         .await;
-    match fired.inspect_err(|error| metrics::refused(error.reason()))? {
+    let fired = fired.inspect_err(|error| metrics::refused(error.reason()));
+    match (ticket, &fired) {
+        (None, _) => {}
+        (Some(ticket), Ok(Some(_))) => ticket.done().await,
+        (Some(ticket), Ok(None) | Err(_)) => ticket.forget().await,
+    }
+    match fired? {
         Some(id) => accepted(id),
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }

@@ -10,14 +10,17 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::actions_put::permit_kind;
 use super::edge::X_REQUEST_ID;
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, expect_json, payload};
+use super::idempotency::{self, IDEMPOTENCY_KEY};
 use super::{Front, actions, activations, revisions, wire};
 use crate::auth::{Admission, Credential, Identity};
-use crate::invoke::{Answer, Call, Caller, new_id};
+use crate::invoke::idempotency::{Claim, Ticket};
+use crate::invoke::{self, Answer, Call, Caller, new_id};
 use crate::model::{Action, Activation, ActivationId, Fqn, Json, Namespace, Status};
 use crate::telemetry::metrics;
 
@@ -29,6 +32,10 @@ pub(super) const X_OW_EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-
 
 /// Longest wait for a blocking call, and the one when nobody says otherwise; milliseconds.
 const WAIT_MS_MAX: u64 = 60_000;
+
+/// First and longest pause before it is asked again whether a call has ended that another began.
+const REPLAY_PAUSE_MIN: Duration = Duration::from_millis(5);
+const REPLAY_PAUSE_MAX: Duration = Duration::from_millis(200);
 
 static NO_PAYLOAD: LazyLock<Json> = LazyLock::new(Json::empty_object);
 
@@ -61,11 +68,81 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
         return Err(Error::unavailable(1, "too many records wait for the disk"));
     }
     let caller = caller(&parts, &identity, &action);
-    let call = call(&parts, action, payload, options.wait, admission);
+    let mut call = call(&parts, action, payload, options.wait, admission);
+    if parts.headers.contains_key(IDEMPOTENCY_KEY) {
+        let what = format!("actions {name}");
+        let claim = idempotency::claim(&front, &parts.headers, &identity, &what, &call.payload);
+        match Box::pin(claim).await? {
+            Claim::Run(ticket) => {
+                call.id = ticket.id();
+                return Box::pin(once(&front, caller, call, options, ticket)).await;
+            }
+            Claim::Replay(id) => {
+                let replayed = replay(&front, &identity.namespace, id, &options);
+                return Box::pin(replayed).await.map(idempotency::replayed);
+            }
+        }
+    }
     let answer = front.state.invoker.invoke(caller, call).await;
     match answer.inspect_err(|error| metrics::refused(error.reason()))? {
         Answer::Accepted(id) => accepted(id),
         Answer::Finished(activation) => finished(&activation, options.result_only),
+    }
+}
+
+/// As a call without a key, and remembers what came of it.
+async fn once(
+    front: &Front,
+    caller: Caller,
+    call: Call,
+    options: Options,
+    ticket: Ticket,
+) -> Result<Response> {
+    let answer = front.state.invoker.invoke(caller, call).await;
+    match answer.inspect_err(|error| metrics::refused(error.reason())) {
+        Ok(Answer::Accepted(id)) => {
+            // A blocking call that goes on is no promise: a crash would end it, and the next of its kind begins it anew.
+            if options.wait.is_none() {
+                ticket.done().await;
+            }
+            accepted(id)
+        }
+        Ok(Answer::Finished(activation)) => {
+            ticket.done().await;
+            finished(&activation, options.result_only)
+        }
+        Err(error) => {
+            if !matches!(error, invoke::Error::Unavailable(_)) {
+                ticket.forget().await;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Answers as the call did that led to activation `id`, or will.
+async fn replay(
+    front: &Front,
+    namespace: &Namespace,
+    id: ActivationId,
+    options: &Options,
+) -> Result<Response> {
+    let Some(wait) = options.wait else {
+        return accepted(id);
+    };
+    let (deadline, mut pause) = (Instant::now() + wait, REPLAY_PAUSE_MIN);
+    let (activations, invoker) = (&front.state.store.activations, &front.state.invoker);
+    loop {
+        // Asked before the record is looked for: what ends in between is found.
+        let goes_on = invoker.is_in_flight(namespace, id);
+        if let Some(activation) = activations.get(namespace, id).await? {
+            return finished(&activation, options.result_only);
+        }
+        if !goes_on || Instant::now() + pause > deadline {
+            return accepted(id);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REPLAY_PAUSE_MAX);
     }
 }
 

@@ -13,12 +13,14 @@ mod actions_put;
 mod activations;
 mod admin;
 mod apis;
+mod deadletters;
 mod edge;
 mod entities;
 mod error;
 mod events;
 mod extract;
 mod fire;
+mod idempotency;
 mod info;
 mod invocations;
 mod namespaces;
@@ -45,6 +47,7 @@ pub(crate) use edge::Edge;
 pub(crate) use serve::serve;
 
 use crate::auth::{Keys, Throttle};
+use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{Invoke, Upload};
 use crate::model::limits::EffectiveLimits;
@@ -68,6 +71,8 @@ pub(crate) struct State {
     pub(crate) hub: Arc<Hub>,
     /// Runs actions.
     pub(crate) invoker: Arc<dyn Invoke>,
+    /// Calls that are done once, however often they are sent.
+    pub(crate) idempotency: Arc<Idempotency>,
     /// Checks and compiles code.
     pub(crate) uploads: Arc<dyn Upload>,
     /// Whether this node can serve, or why not.
@@ -232,6 +237,9 @@ fn router(front: Arc<Front>) -> Router {
         .route("/api/v1/namespaces/{ns}/rules", rules_of_namespace())
         .route("/api/v1/namespaces/{ns}/rules/", rules_of_namespace())
         .route("/api/v1/namespaces/{ns}/rules/{name}", rule())
+        .route("/api/v1/namespaces/{ns}/deadletters", dead_letters())
+        .route("/api/v1/namespaces/{ns}/deadletters/", dead_letters())
+        .route("/api/v1/namespaces/{ns}/deadletters/{id}", dead_letter())
         .route("/api/v1/namespaces/{ns}/activations", get(activations::list))
         .route("/api/v1/namespaces/{ns}/activations/", get(activations::list))
         .route(
@@ -267,6 +275,16 @@ fn router(front: Arc<Front>) -> Router {
 }
 
 type Methods = axum::routing::MethodRouter<Arc<Front>>;
+
+fn dead_letters() -> Methods {
+    get(deadletters::list).delete(deadletters::purge)
+}
+
+fn dead_letter() -> Methods {
+    get(deadletters::get)
+        .post(deadletters::replay)
+        .delete(deadletters::delete)
+}
 
 fn action() -> Methods {
     get(actions::get)

@@ -19,7 +19,7 @@ use super::{Front, rules, wire};
 use crate::model::{
     Annotations, Common, EntityName, Fqn, Json, Namespace, Parameters, Timestamp, Trigger, Version,
 };
-use crate::store;
+use crate::store::{self, Shelf};
 
 /// A trigger as `GET`, `PUT` and `DELETE` answer it.
 #[derive(Serialize)]
@@ -194,6 +194,12 @@ pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) ->
         let stored = stored::<Trigger>(&front, &name).await?;
         let (trigger, revision) = stored.ok_or_else(Error::not_found)?;
         front.state.catalog.delete(&name, revision).await?;
+        // The clock would find it gone when it is due; a trigger made anew before then is another.
+        let items = &front.state.store.items;
+        let schedule = name.name.as_str();
+        items
+            .delete(&name.namespace, Shelf::Schedules, schedule)
+            .await?;
         Ok(trigger)
     });
     wire::ok(&Whole::of(&*trigger.await?))

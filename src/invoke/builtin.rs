@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::run::Step;
-use super::{Caller, Invoker, alarms};
+use super::{Caller, Invoker, feed};
 use crate::model::json::overlay;
 use crate::model::{Action, Activation, Annotations, Exec, Json, Response, Status, Timestamp};
 
@@ -17,9 +17,9 @@ async fn perform(invoker: &Invoker, caller: &Caller, action: &Action, params: &J
         );
     };
     match &*builtin.builtin {
-        "alarms/alarm" => alarms::feed(invoker, caller, alarms::Kind::Cron, params).await,
-        "alarms/interval" => alarms::feed(invoker, caller, alarms::Kind::Interval, params).await,
-        "alarms/once" => alarms::feed(invoker, caller, alarms::Kind::Once, params).await,
+        "alarms/alarm" => feed::feed(invoker, caller, feed::Kind::Cron, params).await,
+        "alarms/interval" => feed::feed(invoker, caller, feed::Kind::Interval, params).await,
+        "alarms/once" => feed::feed(invoker, caller, feed::Kind::Once, params).await,
         unknown => {
             let text = format!("This server has no action '{unknown}' of its own.");
             Response::error(Status::DeveloperError, &text)

@@ -392,19 +392,6 @@ impl Invoker {
             .await
             .map(drop)
     }
-
-    /// Ends the schedule of a trigger that was deleted, if it had one.
-    ///
-    /// # Errors
-    /// When the store cannot be written; the schedule ends when it is due next, unless there is a new trigger by then.
-    pub(crate) async fn end_schedule(&self, fqn: &Fqn) -> store::Result<()> {
-        self.0.events.clock.set(&fqn.namespace, &fqn.name, None);
-        let items = &self.0.store.items;
-        items
-            .delete(&fqn.namespace, Shelf::Schedules, fqn.name.as_str())
-            .await
-            .map(drop)
-    }
 }
 
 /// A time to be fired, and all that is known about it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::invoke::alarms::{Kind, feed};
+use crate::invoke::feed::{Kind, feed};
 use crate::invoke::trigger::tests::{Rig, caller, fqn, guest, name, payload, rig};
 use crate::invoke::{Config, Fire};
 use crate::model::{Activation, Response, Status};
@@ -85,12 +85,11 @@ async fn ready() -> Rig {
     rig
 }
 
-#[tokio::test]
-async fn the_feeds_refuse_in_the_words_of_openwhisks() {
-    let rig = ready().await;
+/// What is asked of a feed at its creation, and what it says to that.
+fn refusals() -> Vec<(Kind, Value, String)> {
     let now = Timestamp::now().millis();
     let (past, soon) = (now - 5000, now + HOUR_MS);
-    let rows = [
+    vec![
         (
             Kind::Cron,
             json!({}),
@@ -125,7 +124,7 @@ async fn the_feeds_refuse_in_the_words_of_openwhisks() {
         ),
         (
             Kind::Cron,
-            json!({ "cron": "* * * * *", "stopDate": now + 1 }),
+            json!({ "cron": "0 0 29 2 *", "stopDate": soon }),
             "the first scheduled trigger fire is not until after the stop date".to_owned(),
         ),
         (
@@ -178,8 +177,13 @@ async fn the_feeds_refuse_in_the_words_of_openwhisks() {
             json!({ "date": soon, "deleteAfterFire": "maybe" }),
             "deleteAfterFire parameter must be one of [false, true, rules].".to_owned(),
         ),
-    ];
-    for (kind, params, text) in rows {
+    ]
+}
+
+#[tokio::test]
+async fn the_feeds_refuse_in_the_words_of_openwhisks() {
+    let rig = ready().await;
+    for (kind, params, text) in refusals() {
         let shown = params.to_string();
         let answer = ask(&rig, kind, "CREATE", params).await;
         assert_eq!(refused(&answer), text, "{shown}");

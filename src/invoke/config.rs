@@ -22,6 +22,10 @@ pub(crate) struct Config {
     pub(crate) dead_letter_age_s: u64,
     /// Shortest interval at which the clock fires a trigger, seconds; from 60 on, cron patterns have five fields.
     pub(crate) alarm_interval_min_s: u64,
+    /// How long an `Idempotency-Key` is remembered, seconds.
+    pub(crate) idempotency_age_s: u64,
+    /// Keys remembered per namespace; calls with a new one beyond it get 429.
+    pub(crate) idempotency_keys_max: usize,
 }
 
 impl Default for Config {
@@ -34,6 +38,8 @@ impl Default for Config {
             dead_letters_max: 1_000,
             dead_letter_age_s: 7 * 24 * 60 * 60,
             alarm_interval_min_s: 1,
+            idempotency_age_s: 24 * 60 * 60,
+            idempotency_keys_max: 100_000,
         }
     }
 }

@@ -15,6 +15,8 @@ mod deadletter;
 mod detached;
 mod events;
 mod expand;
+mod feed;
+pub(crate) mod idempotency;
 pub(crate) mod resolve;
 mod retry;
 mod run;

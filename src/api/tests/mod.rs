@@ -5,8 +5,10 @@ mod actions;
 mod activations;
 mod admin;
 mod apis;
+mod deadletters;
 mod edge;
 mod fire;
+mod idempotency;
 mod invocations;
 mod packages;
 mod revisions;
@@ -33,6 +35,7 @@ use serde_json::{Value, json};
 use super::{Build, Config, Edge, State};
 use crate::auth::setup::{WELL_KNOWN_GUEST, WELL_KNOWN_SYSTEM};
 use crate::auth::{Admission, Config as AuthConfig, Keys, Throttle, ensure_defaults};
+use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Answer, Call, Caller, Fire, Invoke, Upload, UploadError};
 use crate::model::dead_letter::DeadLetter;
@@ -217,6 +220,7 @@ impl Site {
         let state = State {
             resolver: Arc::new(Resolver::new(Arc::clone(&catalog))),
             catalog,
+            idempotency: Idempotency::new(store.clone(), &invoke::Config::default()),
             store,
             keys: Arc::new(keys),
             throttle: Arc::new(Throttle::default()),
