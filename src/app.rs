@@ -33,6 +33,7 @@ use crate::sandbox::{self, Compiler, Refused, Sandbox, Wasmtime};
 use crate::store::catalog::Catalog;
 use crate::store::watched::{Hub, Watched};
 use crate::store::{Store, Tenants, embedded};
+use crate::system;
 use crate::telemetry::metrics::{self, Gauges};
 use crate::worker::{Worker, WorkerHands};
 
@@ -138,7 +139,7 @@ impl App {
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
         let engine = Engine::new(&config, &sandbox, &store, &guests, hub);
         let summary = summary(&config, &sandbox, &engine);
-        let upkeep = engine.upkeep(render.clone());
+        let mut upkeep = engine.upkeep(render.clone());
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
         let recovered = engine.recover(&invoker).await?;
         invoker.start_clock().await?;
@@ -147,6 +148,11 @@ impl App {
                 recovered,
                 "work accepted before the last stop is queued again"
             );
+        }
+        if config.system.packages {
+            let (catalog, uploads) = (Arc::clone(&state.catalog), Arc::clone(&state.uploads));
+            // Compiling takes a while, and nobody should wait for it who does not need it.
+            upkeep.spawn(async move { system::install(&catalog, &*uploads).await });
         }
         let (stop, stopped) = oneshot::channel();
         let edge = config.api.clone();

@@ -22,7 +22,7 @@ use toml::{Table, Value};
 
 use crate::model::limits::{EffectiveLimits, Range};
 use crate::store::embedded;
-use crate::{api, auth, invoke, pool, queue, sandbox, telemetry, worker};
+use crate::{api, auth, invoke, pool, queue, sandbox, system, telemetry, worker};
 
 /// The embedded documentation of every knob.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -56,6 +56,8 @@ pub struct Config {
     pub(crate) sandbox: sandbox::Config,
     /// Activation records and their retention.
     pub(crate) store: embedded::Config,
+    /// What every namespace finds in `/whisk.system`.
+    pub(crate) system: system::Config,
 }
 
 /// The `[server]` section.

@@ -14,4 +14,5 @@ mod queue;
 mod sandbox;
 mod scheduler;
 mod store;
+mod system;
 mod worker;

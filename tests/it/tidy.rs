@@ -35,6 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["auth", "invoke", "model", "store", "telemetry"]),
+    // It makes entities as a client would, with code that is checked and compiled as any other.
+    ("system", &["auth", "invoke", "model", "store"]),
     ("cli", &["app", "config", "model", "telemetry"]),
     // It holds the `Config` of every component, and nothing else of theirs: see `CONFIG_NAMES`.
     (
@@ -48,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "queue",
             "sandbox",
             "store",
+            "system",
             "telemetry",
             "worker",
         ],

@@ -56,7 +56,9 @@ pub(crate) fn shared() -> &'static Server {
             let mut command = clean(Command::new("setpriv"));
             command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_wisp")]);
             let folder = Arc::new(TempDir::new().expect("a temporary folder"));
-            drop(send.send(Server::launch(command, folder, "")));
+            let server = Server::launch(command, folder, "[system]\npackages = true");
+            server.await_packages();
+            drop(send.send(server));
             loop {
                 std::thread::park();
             }
@@ -137,6 +139,15 @@ impl Server {
             folder,
             config: config.to_owned(),
         }
+    }
+
+    /// Waits for what is put into `/whisk.system` behind the start.
+    #[track_caller]
+    pub(crate) fn await_packages(&self) {
+        let last = "/api/v1/namespaces/whisk.system/actions/samples/wordCount";
+        eventually("the last of the system's actions", || {
+            (self.guest().get(last).status == 200).then_some(())
+        });
     }
 
     pub(crate) fn client(&self) -> Client {
