@@ -5,12 +5,14 @@
 #![cfg(test)]
 
 mod admin;
+mod alarms;
 mod auth;
 mod cli;
 mod conformance;
 mod contract_actions;
 mod contract_actions_put;
 mod contract_apis;
+mod contract_fire;
 mod contract_info;
 mod contract_invoke;
 mod contract_kinds;
@@ -26,6 +28,7 @@ mod durability;
 mod fairness;
 mod guest_files;
 mod harness;
+mod idempotency;
 mod metrics;
 mod readme;
 mod revisions;
