@@ -21,7 +21,7 @@ use crate::store::ActivationFilter;
 use crate::store::watched::Seen;
 
 /// Longest wait for a record, seconds.
-const WAIT_S_MAX: u64 = 60;
+pub(super) const WAIT_S_MAX: u64 = 60;
 
 /// An activation as `GET`, blocking calls and `docs=true` answer it.
 #[derive(Serialize)]

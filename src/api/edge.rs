@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use super::error::Error;
-use super::{Config, Front, State, apis, router, web};
+use super::{Config, Front, State, apis, docs, router, web};
 use crate::telemetry::metrics;
 
 /// Says which request this was; `code` in errors.
@@ -114,7 +114,8 @@ impl Edge {
             let text = format!("URI longer than allowed: {length} > {max} bytes.");
             return Some(Error::new(StatusCode::URI_TOO_LONG, text));
         }
-        if face == Face::Rest && !accepts_json(request.headers()) && !asks_for_events(request) {
+        let is_json = !asks_for_events(request) && !docs::PAGE.contains(&uri.path());
+        if face == Face::Rest && is_json && !accepts_json(request.headers()) {
             let text =
                 "Resource representation is only available with these types:\napplication/json";
             return Some(Error::new(StatusCode::NOT_ACCEPTABLE, text));

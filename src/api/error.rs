@@ -183,6 +183,11 @@ impl Error {
         self.0.status
     }
 
+    /// What it says.
+    pub(super) fn text(&self) -> &str {
+        &self.0.text
+    }
+
     /// Fills `response` (whose own headers stay: the router's `Allow`) and logs the cause.
     pub(super) fn fill(self, response: &mut Response, transaction: &HeaderValue) {
         self.fill_printed(response, transaction, false);

@@ -9,13 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::Result;
-use super::{Front, wire};
+use super::{Front, docs, wire};
+use crate::model::Sequence;
 use crate::model::kind::{FAMILIES, Runtime};
 
 const MIB: u64 = 1 << 20;
-
-/// Components a sequence may have.
-const SEQUENCE_LENGTH_MAX: u64 = 50;
 
 /// `GET /`
 pub(super) async fn server(State(front): State<Arc<Front>>) -> Result<Response> {
@@ -51,7 +49,7 @@ fn limits(front: &Front) -> BTreeMap<String, u64> {
             "concurrent_actions".to_owned(),
             defaults.concurrent_invocations,
         ),
-        ("sequence_length".to_owned(), SEQUENCE_LENGTH_MAX),
+        ("sequence_length".to_owned(), Sequence::LENGTH_MAX as u64),
     ]);
     let ranges = [
         ("duration", defaults.timeout, 1),
@@ -78,6 +76,6 @@ pub(super) async fn api(State(front): State<Arc<Front>>) -> Result<Response> {
         "api_version_path": "v1",
         "build": build.date,
         "buildno": build.number,
-        "swagger_paths": { "ui": "/docs", "api-docs": "/api-docs" },
+        "swagger_paths": { "ui": docs::PAGE[0], "api-docs": docs::DOCUMENT[0] },
     }))
 }

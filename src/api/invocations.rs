@@ -31,7 +31,7 @@ const X_OPENWHISK_ACTIVATION_ID: HeaderName = HeaderName::from_static("x-openwhi
 pub(super) const X_OW_EXTRA_LOGGING: HeaderName = HeaderName::from_static("x-ow-extra-logging");
 
 /// Longest wait for a blocking call, and the one when nobody says otherwise; milliseconds.
-const WAIT_MS_MAX: u64 = 60_000;
+pub(super) const WAIT_MS_MAX: u64 = 60_000;
 
 /// First and longest pause before it is asked again whether a call has ended that another began.
 const REPLAY_PAUSE_MIN: Duration = Duration::from_millis(5);

@@ -14,6 +14,7 @@ mod activations;
 mod admin;
 mod apis;
 mod deadletters;
+mod docs;
 mod edge;
 mod entities;
 mod error;
@@ -178,6 +179,8 @@ struct Front {
     turns: entities::Turns,
     /// Where requests to APIs go.
     gates: apis::Gates,
+    /// What describes all this.
+    document: docs::Document,
 }
 
 impl Front {
@@ -192,6 +195,7 @@ impl Front {
                 config.web_cache_namespace_bytes_max,
             ),
             turns: entities::Turns::new(),
+            document: docs::Document::default(),
             state,
             config,
         })
@@ -208,6 +212,10 @@ fn router(front: Arc<Front>) -> Router {
         .route("/", get(info::server))
         .route("/api/v1", get(info::api))
         .route("/api/v1/", get(info::api))
+        .route("/api-docs", get(docs::document))
+        .route("/api/v1/api-docs", get(docs::document))
+        .route("/docs", get(docs::page))
+        .route("/api/v1/docs", get(docs::page))
         // Whoever watches over the machine
         .route("/ping", get(ops::ping))
         .route("/health", get(ops::health))

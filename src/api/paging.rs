@@ -7,10 +7,10 @@ use super::extract::Query;
 use crate::store::Page;
 
 /// Rows when nobody says how many.
-const LIMIT_DEFAULT: usize = 30;
+pub(super) const LIMIT_DEFAULT: usize = 30;
 
 /// Most rows of one answer; also what a limit of 0 means.
-const LIMIT_MAX: usize = 200;
+pub(super) const LIMIT_MAX: usize = 200;
 
 /// Which part of a list, or how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
