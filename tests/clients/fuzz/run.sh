@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fuzzes what the OpenAPI document describes: tests/clients/with-server.sh PROGRAM tests/clients/fuzz/run.sh [DOCUMENT]
+# Fuzzes what the OpenAPI document describes: tests/clients/with-server.sh PROGRAM tests/clients/fuzz/run.sh [URL]
 #
-# Takes `schemathesis` from the PATH, or the one named by SCHEMATHESIS, and at most FUZZ_SECONDS (60). Fails when an answer is a
+# Takes `schemathesis` from the PATH, or the one named by SCHEMATHESIS, and at most FUZZ_SECONDS (90). Fails when an answer is a
 # 5xx (other than an action's own failure), is not described, or does not fit its description. A namespace of its own is
 # fuzzed, with one thing of every kind in it, so that requests meet something.
 set -uo pipefail
 schemathesis=${SCHEMATHESIS:-schemathesis}
-seconds=${FUZZ_SECONDS:-60}
+seconds=${FUZZ_SECONDS:-90}
 document=${1:-$WISP_URL/api/v1/api-docs}
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 folder=$(mktemp -d)
@@ -37,10 +37,12 @@ put packages/b '{"binding":{"namespace":"_","name":"p"}}'
 put triggers/t '{}'
 put rules/r '{"trigger":"/_/t","action":"/_/echo"}'
 
+curl -sSf "$document" | python3 "$here/document.py" >"$folder/document.json" || failed "no document at $document"
+
 # It reads its configuration from the current folder, and writes caches there.
 cp "$here/schemathesis.toml" "$folder/"
 cd "$folder" || exit 1
-"$schemathesis" run "$document" --url "$WISP_URL" --auth "$key" --max-time "$seconds" --report junit \
+"$schemathesis" run document.json --url "$WISP_URL" --auth "$key" --max-time "$seconds" --report junit \
   --report-junit-path "$folder/report.xml" --no-color 2>&1 | grep -v '^$' | tail -n 200
 ended=${PIPESTATUS[0]}
 
