@@ -44,7 +44,7 @@ fuzz() { # name of the report, seconds, key, arguments of schemathesis
   local report=$folder/$1.xml seconds=$2 key=$3
   shift 3
   "$schemathesis" run document.json --url "$WISP_URL" --auth "$key" --max-time "$seconds" --report junit \
-    --report-junit-path "$report" --no-color "$@" 2>&1 | grep -v '^$' | tail -n 200
+    --report-junit-path "$report" --no-color "$@" 2>&1 | grep -v '^$' | tail -n 1000
   [ "${PIPESTATUS[0]}" = 0 ] || ended=1
 }
 
