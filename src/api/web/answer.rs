@@ -319,21 +319,25 @@ fn headers(raw: &RawValue) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Hands over the text of every value that `json` is or holds.
+/// Hands over the text of `json`, or of every value it lists; `None` when it is, or lists, anything but text, numbers and
+/// booleans.
 fn each(json: &str, take: &mut impl FnMut(&str) -> Option<()>) -> Option<()> {
+    #[derive(Deserialize)]
+    struct Values<'a>(#[serde(borrow)] Vec<&'a RawValue>);
+    if json.starts_with('[') {
+        let values: Values<'_> = serde_json::from_str(json).ok()?;
+        let mut values = values.0.iter();
+        return values.try_for_each(|value| take(&printed(value.get())?));
+    }
+    take(&printed(json)?)
+}
+
+/// What is neither null, list nor object, as text.
+fn printed(json: &str) -> Option<Cow<'_, str>> {
     match json.as_bytes().first()? {
-        b'"' => take(&unquoted(json)?),
-        b'[' => {
-            #[derive(Deserialize)]
-            struct Values<'a>(#[serde(borrow)] Vec<&'a RawValue>);
-            let values: Values<'_> = serde_json::from_str(json).ok()?;
-            values
-                .0
-                .iter()
-                .try_for_each(|value| each(value.get(), take))
-        }
-        b'{' | b'n' => None,
-        _ => take(json),
+        b'"' => unquoted(json),
+        b'[' | b'{' | b'n' => None,
+        _ => Some(Cow::Borrowed(json)),
     }
 }
 
