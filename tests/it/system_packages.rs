@@ -366,6 +366,34 @@ fn namespace_and_hosturl_know_where_they_run() {
     let result = tenant.result(&name, &json!({})).expect(200).json();
     assert_eq!(result, json!({ "namespace": tenant.namespace }));
 
+    let name = deploy(&tenant, "utils/hosturl");
+    let host = format!("http://{}", tenant.client.address);
+    let namespace = &tenant.namespace;
+    for (params, path) in [
+        (json!({}), format!("namespaces/{namespace}/actions")),
+        (
+            json!({ "path": "utils/echo", "ext": ".json" }),
+            format!("namespaces/{namespace}/actions/utils/echo"),
+        ),
+        (
+            json!({ "trigger": true, "path": "echo" }),
+            format!("namespaces/{namespace}/triggers/echo"),
+        ),
+        (json!({ "web": true }), format!("web/{namespace}")),
+        (
+            json!({ "web": true, "path": "echo", "ext": ".text" }),
+            format!("web/{namespace}/default/echo.text"),
+        ),
+        (
+            json!({ "web": true, "path": "utils/echo" }),
+            format!("web/{namespace}/utils/echo"),
+        ),
+    ] {
+        let result = tenant.result(&name, &params).expect(200).json();
+        let url = format!("{host}/api/v1/{path}");
+        assert_eq!(result, json!({ "url": url }), "{params}");
+    }
+
     let extension = "extension for web action must be one of [\".html\", \".http\", \".json\", \".svg\", \".text\"].";
     let undefined = "An error has occurred: TypeError: Cannot read property 'indexOf' of undefined";
     check(
