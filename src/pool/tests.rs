@@ -146,6 +146,49 @@ async fn a_new_version_ends_the_instances_of_the_old_one() {
 }
 
 #[tokio::test]
+async fn an_action_that_was_read_anew_keeps_its_instances() {
+    let fake = Fake::new(10);
+    let first = action(fake.add("a", Script::default()), None);
+    let again = Arc::new((*first).clone());
+    let pool = pool(&fake, 100 * MIB);
+    let guest = namespace("guest");
+    for action in [&first, &again, &first] {
+        started(pool.claim(&guest, action).expect("room"))
+            .await
+            .give_back();
+    }
+    assert_eq!(fake.seen().starts, 1);
+}
+
+#[tokio::test]
+async fn an_address_that_another_action_has_now_leads_to_that_action() {
+    let fake = Fake::new(10);
+    let digest = fake.add("a", Script::default());
+    let pool = pool(&fake, 100 * MIB);
+    let guest = namespace("guest");
+    // Each is freed before the next is made, which as a rule gets its memory.
+    for index in 0..20 {
+        let mut one = (*action(digest, None)).clone();
+        one.fqn = Fqn::parse(&format!("guest/a{index}"), &guest).expect("legal");
+        one.version = Version(0, 0, 2);
+        let one = Arc::new(one);
+        let lease = started(pool.claim(&guest, &one).expect("room")).await;
+        assert_eq!(lease.facts().env[1].1, format!("/guest/a{index}"));
+        lease.give_back();
+        let newer = Action {
+            version: Version(0, 0, 3),
+            ..(*one).clone()
+        };
+        drop(one);
+        started(pool.claim(&guest, &Arc::new(newer)).expect("room"))
+            .await
+            .give_back();
+    }
+    assert_eq!(pool.occupancy().lanes, 20);
+    assert_eq!(pool.occupancy().idle, 20);
+}
+
+#[tokio::test]
 async fn a_dead_guest_is_not_reused_and_gives_its_memory_back() {
     let fake = Fake::new(10);
     let action = action(
