@@ -78,6 +78,17 @@ impl Tenant {
         Ok(call.expect(StatusCode::ACCEPTED))
     }
 
+    /// How many activations of `action` are stored.
+    pub(crate) async fn activations(&self, server: &Server, action: &str) -> Result<u64> {
+        let path = format!("/api/v1/namespaces/_/activations?count=true&name={action}");
+        let call = Call::new(Method::GET, &path, &self.key, "")?;
+        let counted = Connection::open(server.addr).await?.call(&call).await?;
+        let counted: Value = serde_json::from_slice(&counted)?;
+        counted["activations"]
+            .as_u64()
+            .with_context(|| format!("no count of activations: {counted}"))
+    }
+
     /// Makes one action and calls it once, to see that it answers `answer` and that its activation is stored.
     pub(crate) async fn deploy(
         &self,

@@ -28,8 +28,9 @@ pub(crate) async fn fire(args: &Args) -> Result<Vec<Row>> {
     let tenant = Tenant::new(&server, "bench", 10_000_000).await?;
     deploy(&server, &tenant).await?;
     let fires = Calls::from(tenant.fire("event", PAYLOAD)?);
-    // Its ten actions start their instances.
-    round(&server, &fires, 100, args).await?;
+    // Its ten actions start their instances, and what is counted below is seen to be stored.
+    let (sample, _) = round(&server, &fires, 100, args).await?;
+    check_stored(&server, &tenant, sample.latency.len()).await?;
     let (mut rates, mut p99s, mut backlogs, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
     for index in 0..args.rounds {
         let (sample, backlog) = round(&server, &fires, FIRES_MAX, args).await?;
@@ -96,6 +97,22 @@ async fn round(
     Ok((sample, took))
 }
 
+/// Sees that every rule's runs, and the one of its deployment, are stored.
+async fn check_stored(server: &Server, tenant: &Tenant, fires: u64) -> Result<()> {
+    for index in 0..RULES {
+        let name = format!("task-{index}");
+        let start = Instant::now();
+        while tenant.activations(server, &name).await? != fires + 1 {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "of {name} not {fires} fires and one call are stored after {PATIENCE:?}"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Ok(())
+}
+
 /// Runs that have ended so far.
 async fn ended(server: &Server, label: &str) -> Result<f64> {
     let count = metric(server, "wisp_activations_total", label).await?;
@@ -109,7 +126,7 @@ async fn deploy(server: &Server, tenant: &Tenant) -> Result<()> {
         .await?;
     let module = guests::assemble(guests::ECHO)?;
     for index in 0..RULES {
-        let name = format!("rule-{index}");
+        let name = format!("task-{index}");
         let code = guests::base64(&guests::distinct(&module, index)?);
         let action = Action {
             name: &name,
@@ -119,7 +136,7 @@ async fn deploy(server: &Server, tenant: &Tenant) -> Result<()> {
         tenant.deploy(server, &action, PAYLOAD, PAYLOAD).await?;
         let rule = json!({ "trigger": "/_/event", "action": format!("/_/{name}") });
         connection
-            .call(&tenant.put_entity(&format!("rules/{name}"), &rule)?)
+            .call(&tenant.put_entity(&format!("rules/on-{name}"), &rule)?)
             .await?;
     }
     Ok(())
