@@ -364,7 +364,7 @@ fn plan<T>(
 ) -> Plan {
     match found {
         Found::Nothing => Plan::Write(Expect::Absent, Version::FIRST, 0),
-        Found::Other(_) => Plan::Leave,
+        Found::Other => Plan::Leave,
         Found::Is(entity, revision) => {
             let (is, installed, version, number) = of(&entity);
             let installed = installed.map(|json| json.to_value());

@@ -90,7 +90,7 @@ pub(super) async fn stored<T: Kind>(
 ) -> Result<Option<(Arc<T>, Revision)>> {
     match front.state.catalog.get::<T>(name).await? {
         Found::Is(entity, revision) => Ok(Some((entity, revision))),
-        Found::Other(_) => Err(Error::conformance()),
+        Found::Other => Err(Error::conformance()),
         Found::Nothing => Ok(None),
     }
 }

@@ -80,7 +80,7 @@ async fn trigger(front: &Front, name: &Fqn) -> Result<Arc<Trigger>> {
     }
     match catalog.get::<Trigger>(name).await? {
         Found::Is(trigger, _) => Ok(trigger),
-        Found::Other(_) => Err(Error::conformance()),
+        Found::Other => Err(Error::conformance()),
         Found::Nothing => Err(Error::not_found()),
     }
 }

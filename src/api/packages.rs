@@ -246,7 +246,7 @@ async fn provider(front: &Front, caller: &Namespace, target: &Fqn) -> Result<Arc
     match front.state.catalog.get::<Package>(target).await? {
         Found::Is(package, _) if entitlement::may_use(caller, &package) => Ok(package),
         _ if !is_own => Err(Error::forbidden(target)),
-        Found::Other(_) => Err(Error::new(
+        Found::Other => Err(Error::new(
             StatusCode::CONFLICT,
             "Cannot bind to a resource that is not a package.",
         )),

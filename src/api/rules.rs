@@ -137,7 +137,7 @@ async fn link_of(front: &Front, rule: &Rule) -> Result<Option<Link>> {
 async fn trigger(front: &Front, name: &Fqn) -> Result<Option<(Arc<Trigger>, Revision)>> {
     Ok(match front.state.catalog.get::<Trigger>(name).await? {
         Found::Is(trigger, revision) => Some((trigger, revision)),
-        Found::Other(_) | Found::Nothing => None,
+        Found::Other | Found::Nothing => None,
     })
 }
 

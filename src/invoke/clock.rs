@@ -194,7 +194,7 @@ impl Invoker {
             }
             let found = match self.0.resolver.catalog().get::<Trigger>(&fqn).await? {
                 Found::Is(found, _) => found,
-                Found::Other(_) | Found::Nothing => {
+                Found::Other | Found::Nothing => {
                     let items = &self.0.store.items;
                     items
                         .delete(namespace, Shelf::Schedules, trigger.as_str())

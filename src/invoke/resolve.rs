@@ -137,7 +137,7 @@ impl Resolver {
         };
         let stored = match self.catalog.get::<Action>(&inside).await? {
             Found::Is(action, _) => action,
-            Found::Other(_) => return Err(Unresolved::OtherKind),
+            Found::Other => return Err(Unresolved::OtherKind),
             Found::Nothing => return Err(Unresolved::Nothing),
         };
         Ok(self.resolved(name, reached, stored))
@@ -153,7 +153,7 @@ impl Resolver {
         }
         match self.catalog.get::<Action>(name).await? {
             Found::Is(action, _) => Ok(action),
-            Found::Other(_) => Err(Unresolved::OtherKind),
+            Found::Other => Err(Unresolved::OtherKind),
             Found::Nothing => Err(Unresolved::Nothing),
         }
     }
@@ -213,7 +213,7 @@ impl Resolver {
         let package = match self.catalog.get::<Package>(name).await? {
             Found::Is(package, _) => package,
             _ if !is_own => return Err(forbidden()),
-            Found::Other(_) => return Err(Unresolved::OtherKind),
+            Found::Other => return Err(Unresolved::OtherKind),
             Found::Nothing if name == resource => return Err(Unresolved::Nothing),
             Found::Nothing => return Err(Unresolved::NoPackage(name.clone())),
         };
@@ -229,7 +229,7 @@ impl Resolver {
             let next = match self.catalog.get::<Package>(target).await? {
                 Found::Is(next, _) if entitlement::may_use(caller, &next) => next,
                 Found::Is(..) => return Err(forbidden()),
-                Found::Other(_) | Found::Nothing => return Err(Unresolved::Nothing),
+                Found::Other | Found::Nothing => return Err(Unresolved::Nothing),
             };
             behind.push(Arc::clone(&next));
             last = next;

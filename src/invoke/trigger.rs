@@ -223,7 +223,7 @@ impl Invoker {
             Some(rule) => Some(rule),
             None => match catalog.get::<Rule>(&rule).await? {
                 Found::Is(rule, _) => Some(rule),
-                Found::Other(_) | Found::Nothing => None,
+                Found::Other | Found::Nothing => None,
             },
         };
         if let Some(annotation) = rule.as_ref().and_then(|rule| rule.annotations.get("retry")) {

@@ -34,7 +34,7 @@ pub(crate) enum Found<T> {
     /// What was looked for, and what to expect when writing it.
     Is(Arc<T>, Revision),
     /// Another kind of entity.
-    Other(Collection),
+    Other,
     Nothing,
 }
 
@@ -94,10 +94,9 @@ impl Catalog {
         let Some((entity, revision)) = self.entity(fqn).await? else {
             return Ok(Found::Nothing);
         };
-        let collection = entity.collection();
         Ok(match T::of(entity) {
             Some(entity) => Found::Is(entity, revision),
-            None => Found::Other(collection),
+            None => Found::Other,
         })
     }
 

@@ -115,7 +115,7 @@ fn action(text: &str, patch: u32) -> Action {
 async fn seen(catalog: &Catalog, text: &str) -> Option<(u32, Revision)> {
     match catalog.get::<Action>(&fqn(text)).await.unwrap() {
         Found::Is(action, revision) => Some((action.version.2, revision)),
-        Found::Other(_) | Found::Nothing => None,
+        Found::Other | Found::Nothing => None,
     }
 }
 
@@ -256,7 +256,7 @@ async fn other_entities_are_told_from_none() {
     catalog.put(package, None, Expect::Absent).await.unwrap();
     for catalog in [&catalog, &Catalog::new(Arc::clone(&slow) as _, 8)] {
         let found = catalog.get::<Action>(&fqn("p")).await.unwrap();
-        assert!(matches!(found, Found::Other(Collection::Packages)));
+        assert!(matches!(found, Found::Other));
         let found = catalog.get::<Package>(&fqn("p")).await.unwrap();
         assert!(matches!(found, Found::Is(..)));
     }
