@@ -435,17 +435,18 @@ impl Engine {
                     match recorded {
                         // It had ended; only its settlement was lost.
                         Some(_) => self.store.accepted.settle(work.id),
-                        None if Invoker::composes(&work) => {
-                            invoker.recover(work, pending.begun).await?;
-                            composed += 1;
-                        }
                         None => {
                             if Worker::gives_up(pending.begun)
                                 && let Err(error) = invoker.bury_work(&work, pending.begun).await
                             {
                                 tracing::error!(activation = %work.id, %error, "a dead letter could not be kept");
                             }
-                            unfinished.push((work, pending.begun));
+                            if Invoker::composes(&work) {
+                                invoker.recover(work, pending.begun).await?;
+                                composed += 1;
+                            } else {
+                                unfinished.push((work, pending.begun));
+                            }
                         }
                     }
                 }

@@ -162,6 +162,8 @@ fn work_that_kills_its_server_is_given_up_after_three_deliveries() {
     );
     // Of the very first the note may be lost with the process; from then on every one counts.
     assert!((3..=4).contains(&deliveries), "{deliveries}");
+    let letters = at(&first, &server).get("deadletters").expect(200).json();
+    assert_eq!(letters[0]["activationId"], id, "{letters}");
 }
 
 #[test]
