@@ -3,12 +3,14 @@
 //! A key is shown once, in the answer that makes it. Every write tells [`crate::auth::Keys`] before it is answered, so that
 //! it holds from the next request on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::error::{Error, Result};
@@ -20,6 +22,9 @@ use crate::auth::Credential;
 use crate::model::limits::Range;
 use crate::model::{Namespace, NamespaceLimits, Tenant, Timestamp};
 use crate::store;
+
+/// Largest limit: clients count with signed numbers.
+const LIMIT_MAX: u64 = u64::MAX >> 1;
 
 /// Bytes of a body here: limits have few fields.
 const BODY_BYTES_MAX: u64 = 64 << 10;
@@ -151,6 +156,13 @@ pub(super) async fn put_limits(
         return Err(Error::malformed("expected a JSON object"));
     }
     let limits: NamespaceLimits = serde_json::from_slice(&body.bytes).map_err(Error::malformed)?;
+    let parsed: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(&body.bytes).map_err(Error::malformed)?;
+    let too_large = |raw: &RawValue| raw.get().parse::<u64>().is_ok_and(|n| n > LIMIT_MAX);
+    if let Some((name, _)) = parsed.iter().find(|(_, raw)| too_large(raw)) {
+        let detail = format!("{name} must not exceed {LIMIT_MAX}");
+        return Err(Error::malformed(detail));
+    }
     if let Err((what, Range { min, max })) = front.state.defaults.with(&limits).possible() {
         let (first, rest) = what.split_at(1);
         let what = format!("Action{}{rest}", first.to_uppercase());

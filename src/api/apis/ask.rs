@@ -124,9 +124,11 @@ impl Asked {
         if !document::is_method(&method) {
             return Err(format!("'{method}' is not a verb that an API can have."));
         }
-        let response_type = self
-            .text("responsetype")?
-            .unwrap_or_else(|| "json".to_owned());
+        let response_type = match self.text("responsetype")? {
+            Some(given) => given,
+            // The npm client says it in the address alone.
+            None => extension(string(action, "backendUrl")?).to_owned(),
+        };
         if !RESPONSE_TYPES.contains(&response_type.as_str()) {
             let known = RESPONSE_TYPES.join(", ");
             return Err(format!(
@@ -220,6 +222,16 @@ impl Creation {
             }
         }
     }
+}
+
+/// What the address of a web action says it answers: its extension, if that is one.
+fn extension(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let segment = path.trim_end_matches("$(request.path)").rsplit('/').next();
+    let last = segment.and_then(|name| name.rsplit_once('.'));
+    last.map(|(_, last)| last)
+        .filter(|last| RESPONSE_TYPES.contains(last))
+        .unwrap_or("json")
 }
 
 /// A document that came whole.
