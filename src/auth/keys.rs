@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
@@ -161,7 +162,7 @@ pub(crate) struct Keys {
     secret: [u8; 32],
     cached: DashMap<Fingerprint, Arc<Identity>, BuildHasherDefault<Unhashed>>,
     /// Owners of namespaces, for what needs no key.
-    owners: DashMap<Namespace, Arc<Identity>>,
+    owners: DashMap<Namespace, Arc<Identity>, RandomState>,
     generation: AtomicU64,
 }
 

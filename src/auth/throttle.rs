@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use serde::Deserialize;
 
 use crate::model::limits::EffectiveLimits;
@@ -228,9 +229,9 @@ impl fmt::Debug for Admission {
 #[derive(Default)]
 pub(crate) struct Throttle {
     window: Window,
-    meters: DashMap<Namespace, Arc<Meter>>,
+    meters: DashMap<Namespace, Arc<Meter>, RandomState>,
     /// Fires of triggers, which are counted apart from invocations.
-    fires: DashMap<Namespace, Arc<Meter>>,
+    fires: DashMap<Namespace, Arc<Meter>, RandomState>,
 }
 
 impl fmt::Debug for Throttle {
@@ -309,7 +310,7 @@ impl Throttle {
 }
 
 fn meter(
-    meters: &DashMap<Namespace, Arc<Meter>>,
+    meters: &DashMap<Namespace, Arc<Meter>, RandomState>,
     namespace: &Namespace,
     moment: Moment,
 ) -> Arc<Meter> {

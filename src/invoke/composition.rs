@@ -9,6 +9,7 @@
 //! - whatever happens to a step, the whole ends in exactly one record, which names every step that ran;
 //! - depth and the number of runs of one call are bounded, however the actions refer to each other.
 
+use std::hash::BuildHasherDefault;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use super::detached::Detached;
 use super::run::Step;
 use super::{Answer, Call, Caller, Error, Invoker, builtin, conductor, sequence};
+use crate::model::activation::IdHasher;
 use crate::model::{
     Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Json, Namespace, Response,
     Status, Timestamp, kind,
@@ -251,7 +253,7 @@ pub(super) fn internal(text: &str) -> Response {
 pub(crate) struct Running {
     count: AtomicUsize,
     /// The step that each of them is at.
-    steps: DashMap<ActivationId, ActivationId>,
+    steps: DashMap<ActivationId, ActivationId, BuildHasherDefault<IdHasher>>,
     ended: Notify,
 }
 

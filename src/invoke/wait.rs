@@ -3,9 +3,12 @@
 //! A wait is registered before the work is enqueued, so no answer is lost; it holds the caller's place in the throttle
 //! until the activation has ended, however long after the caller left.
 
+use std::hash::BuildHasherDefault;
+
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
+use crate::model::activation::IdHasher;
 use crate::model::{ActivationId, Namespace};
 use crate::queue::Replies;
 use crate::queue::message::Outcome;
@@ -22,7 +25,7 @@ struct Waiter {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Waits {
-    waiters: DashMap<ActivationId, Waiter>,
+    waiters: DashMap<ActivationId, Waiter, BuildHasherDefault<IdHasher>>,
 }
 
 impl std::fmt::Debug for Waits {

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 
 use super::entity::{Entity, Kind, key_of};
@@ -43,7 +44,7 @@ pub(crate) struct Catalog(Arc<Inner>);
 
 struct Inner {
     entities: Arc<dyn Entities>,
-    cached: DashMap<Fqn, Cached>,
+    cached: DashMap<Fqn, Cached, RandomState>,
     stripes: [Stripe; STRIPES],
     /// Keys in the order the hand meets them; at most one per cached entry and one per entry removed since.
     hand: Mutex<VecDeque<Fqn>>,
@@ -77,7 +78,7 @@ impl Catalog {
     pub(crate) fn new(entities: Arc<dyn Entities>, entries_max: usize) -> Self {
         Self(Arc::new(Inner {
             entities,
-            cached: DashMap::new(),
+            cached: DashMap::default(),
             stripes: std::array::from_fn(|_| Stripe::default()),
             hand: Mutex::default(),
             entries_max: entries_max.max(1),

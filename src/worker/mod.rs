@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -77,7 +78,7 @@ pub(crate) struct Worker {
     cpu: Arc<Cpu>,
     /// Where runs go on that outlast their first slice.
     guests: Handle,
-    shares: DashMap<Namespace, Arc<Share>>,
+    shares: DashMap<Namespace, Arc<Share>, RandomState>,
     runs: AtomicUsize,
     runs_max: usize,
     ended: Notify,
@@ -129,7 +130,7 @@ impl Worker {
             store,
             cpu: Cpu::new(guests.metrics().num_workers()),
             guests,
-            shares: DashMap::new(),
+            shares: DashMap::default(),
             runs: AtomicUsize::new(0),
             runs_max: (config.runs_per_core * cores).max(4),
             ended: Notify::new(),

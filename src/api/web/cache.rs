@@ -19,6 +19,7 @@ use axum::http::header::{AGE, ETAG, HOST};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
@@ -59,7 +60,7 @@ pub(super) enum Looked {
 
 /// See the module.
 pub(in crate::api) struct Cache {
-    spaces: DashMap<Namespace, Arc<Space>>,
+    spaces: DashMap<Namespace, Arc<Space>, RandomState>,
     bytes: AtomicUsize,
     bytes_max: usize,
     namespace_bytes_max: usize,
@@ -128,7 +129,7 @@ impl Cache {
     pub(in crate::api) fn new(bytes_max: u64, namespace_bytes_max: u64) -> Self {
         let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
-            spaces: DashMap::new(),
+            spaces: DashMap::default(),
             bytes: AtomicUsize::new(0),
             bytes_max: size(bytes_max),
             namespace_bytes_max: size(namespace_bytes_max.min(bytes_max)),
