@@ -2,13 +2,13 @@
 
 use super::faults::{
     AUTHENTICATED, BOUND, DELETED, FLAGGED, Fault, IN_NAMESPACE, INVOKED, LISTED, NAMED,
-    NEEDS_BODY, NEGOTIATED, OF_A_KIND, OWN_ONLY, REVISED, ROUTED, RUN, STORED, THROTTLED,
+    NEEDS_BODY, NEGOTIATED, OF_A_KIND, ONCE, OWN_ONLY, REVISED, ROUTED, RUN, STORED, THROTTLED,
     WITH_BODY, WRITTEN,
 };
 use super::operation::{Operation, any_of, array_of, schema};
 use super::parameters::{
-    ACTION, BLOCKING, CODE, COUNT, EXTRA_LOGGING, FORCE, LIMIT, NAMESPACE, OVERWRITE, PACKAGE,
-    Parameter, RESULT, REVISION, REVISIONS, RULE, SKIP, TIMEOUT, TRIGGER,
+    ACTION, BLOCKING, CODE, COUNT, EXTRA_LOGGING, FORCE, IDEMPOTENCY_KEY, LIMIT, NAMESPACE,
+    OVERWRITE, PACKAGE, Parameter, RESULT, REVISION, REVISIONS, RULE, SKIP, TIMEOUT, TRIGGER,
 };
 use super::refusals::{
     ACTION_WRITTEN, IN_PACKAGE, PACKAGE_DELETED, PACKAGE_WRITTEN, RULE_SET, RULE_WRITTEN,
@@ -37,6 +37,9 @@ const REVISION_SHOWN: &str = "X-Wisp-Revision";
 
 /// A header that names the activation an answer tells of.
 const ACTIVATION_NAMED: &str = "X-OpenWhisk-Activation-Id";
+
+/// A header that says whose answer it is.
+const REPLAYED: &str = "Idempotency-Replayed";
 
 /// All of them.
 pub(super) fn operations() -> Vec<Operation> {
@@ -198,7 +201,7 @@ fn invocation(operation: Operation) -> Operation {
             "The checks come in this order: who, how large, how often, and only then whether there is such an action. A 502 \
              is the action's own failure.",
         )
-        .takes(&[&BLOCKING, &RESULT, &TIMEOUT, &REVISION, &EXTRA_LOGGING])
+        .takes(&[&BLOCKING, &RESULT, &TIMEOUT, &REVISION, &EXTRA_LOGGING, &IDEMPOTENCY_KEY])
         .may_have("What the action is given, over its own parameters.", schema("Payload"))
         .answers(200, "With `blocking`: it succeeded.", any_of([schema("Activation"), schema("Result")]))
         .answers(202, "It runs, or will; or it runs longer than was waited for.", schema("Accepted"))
@@ -212,6 +215,10 @@ fn invocation(operation: Operation) -> Operation {
         .refuses(THROTTLED)
         .refuses(RUN)
         .refuses(INVOKED)
+        .refuses(ONCE)
+        .header(200, REPLAYED)
+        .header(202, REPLAYED)
+        .header(502, REPLAYED)
         .refuses(REVISED)
 }
 
@@ -285,7 +292,7 @@ fn triggers() -> Vec<Operation> {
         .refuses(DELETED),
         at("POST", "fireTrigger", "Fires a trigger.")
             .details("Answered when the fire is on disk; its rules run afterwards.")
-            .takes(&[&EXTRA_LOGGING])
+            .takes(&[&EXTRA_LOGGING, &IDEMPOTENCY_KEY])
             .may_have(
                 "What the rules' actions are given, over the trigger's parameters.",
                 schema("Payload"),
@@ -293,8 +300,10 @@ fn triggers() -> Vec<Operation> {
             .answers(202, "It fired.", schema("Accepted"))
             .answers_empty(204, "No active rule listens.")
             .header(202, ACTIVATION_NAMED)
+            .header(202, REPLAYED)
             .refuses(WITH_BODY)
-            .refuses(THROTTLED),
+            .refuses(THROTTLED)
+            .refuses(ONCE),
     ]
 }
 

@@ -165,6 +165,10 @@ fn headers() -> Value {
             json!({ "type": "integer", "minimum": 0 }),
         ),
         "X-OpenWhisk-Activation-Id": header("The activation.", operation::schema("ActivationId")),
+        "Idempotency-Replayed": header(
+            "There when the answer is that of an earlier call.",
+            json!({ "const": "true" }),
+        ),
         "X-Wisp-Revision": header(
             "The revision of the action that is shown.",
             json!({ "type": "integer", "minimum": 1 }),

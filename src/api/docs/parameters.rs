@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::operation::schema;
 use crate::api::activations::WAIT_S_MAX;
+use crate::api::idempotency::KEY_BYTES_MAX;
 use crate::api::invocations::WAIT_MS_MAX;
 use crate::api::paging::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::model::name::NAME_MAX;
@@ -264,3 +265,13 @@ pub(super) const API_PATH: Parameter =
     Parameter::query("relpath", "This path of the API alone.", text);
 pub(super) const API_METHOD: Parameter =
     Parameter::query("operation", "This method of the path alone.", text);
+
+pub(super) const IDEMPOTENCY_KEY: Parameter = Parameter::header(
+    "Idempotency-Key",
+    "Names the call, so that it is done once however often it is sent: the answer to the same again is that of the first, \
+     and says so.",
+    || json!({ "type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": KEY_BYTES_MAX }),
+);
+pub(super) const DEAD_LETTER: Parameter =
+    Parameter::path("deadLetter", "id", "A dead letter: the id of the last run.")
+        .schema(activation_id);

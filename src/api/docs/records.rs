@@ -60,6 +60,21 @@ fn activations() -> Schemas {
     record["logs"] = lines.clone();
     let mut row = head;
     row["statusCode"] = json!({ "enum": STATUSES.map(Status::code) });
+    let name = json!({ "anyOf": [schema("Name"), { "type": "null" }] });
+    let dead_letter = object(
+        json!({
+            "id": schema("ActivationId"),
+            "time": schema("Timestamp"),
+            "trigger": name,
+            "rule": name,
+            "action": { "type": "string", "description": "`namespace/name` or `namespace/package/name`." },
+            "activationId": schema("ActivationId"),
+            "attempts": whole,
+            "error": { "description": "What the last run failed with." },
+            "payload": { "description": "What the action was given." },
+        }),
+        &[],
+    );
     let absent = ["cause", "end", "duration", "statusCode"];
     vec![
         (
@@ -73,6 +88,12 @@ fn activations() -> Schemas {
             "ActivationCount",
             object(json!({ "activations": whole }), &[]),
         ),
+        ("DeadLetter", dead_letter),
+        (
+            "DeadLetterCount",
+            object(json!({ "deadletters": whole }), &[]),
+        ),
+        ("Purged", object(json!({ "purged": whole }), &[])),
         ("Logs", object(json!({ "logs": lines }), &[])),
         (
             "Accepted",
@@ -125,7 +146,7 @@ fn limits() -> Schemas {
         let named = names.iter().map(|name| ((*name).to_owned(), one.clone()));
         named.collect()
     };
-    let whole = json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX });
+    let whole = json!({ "type": "integer", "minimum": 0 });
     let kinds = json!({ "type": "array", "items": { "type": "string" } });
     let mut own = all(&NUMBERS, &whole);
     own.extend(all(&SIZES, &whole));

@@ -3,18 +3,19 @@
 use serde_json::json;
 
 use super::faults::{
-    AUTHENTICATED, FLAGGED, IN_NAMESPACE, LISTED, NEGOTIATED, OWN_ONLY, ROUTED, STORED, THROTTLED,
-    WITH_BODY,
+    AUTHENTICATED, BOUND, FLAGGED, IN_NAMESPACE, LISTED, NEGOTIATED, OF_A_KIND, OWN_ONLY, ROUTED,
+    RUN, STORED, THROTTLED, WITH_BODY,
 };
 use super::operation::{Access, Operation, array_of, schema};
 use super::parameters::{
-    ACTIVATION, ANYTHING, COUNT, DOCS, EVENTS, LAST_EVENT_ID, LIMIT, NAME_FILTER, NAMESPACE, SINCE,
-    SKIP, TENANT, UPTO, WAIT, WEB_ACTION, WEB_PACKAGE, WEB_SECRET,
+    ACTIVATION, ANYTHING, COUNT, DEAD_LETTER, DOCS, EVENTS, LAST_EVENT_ID, LIMIT, NAME_FILTER,
+    NAMESPACE, SINCE, SKIP, TENANT, UPTO, WAIT, WEB_ACTION, WEB_PACKAGE, WEB_SECRET,
 };
 use super::refusals::{ACTIVATIONS_LISTED, BELOW_LIMITS, CANCELLED, OF_ACTIVATION, WAITED, WEB};
 
 const NAMESPACES: &str = "Namespaces";
 const ACTIVATIONS: &str = "Activations";
+const DEAD_LETTERS: &str = "Dead letters";
 const WEB_ACTIONS: &str = "Web actions";
 
 const AN_ACTIVATION: &str = "/api/v1/namespaces/{namespace}/activations/{id}";
@@ -24,6 +25,7 @@ const A_WEB_ACTION: &str = "/api/v1/web/{namespace}/{package}/{action}";
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = namespaces();
     all.extend(activations());
+    all.extend(dead_letters());
     all.extend(web());
     all
 }
@@ -130,6 +132,71 @@ fn activations() -> Vec<Operation> {
             .answers(200, "The lines; of a sequence, the ids of its steps.", schema("Logs")),
         one(result, "getResult", "What an activation answered.")
             .answers(200, "The result.", schema("Outcome")),
+    ]
+}
+
+fn dead_letters() -> Vec<Operation> {
+    let all = "/api/v1/namespaces/{namespace}/deadletters";
+    let one = "/api/v1/namespaces/{namespace}/deadletters/{id}";
+    let at = |method, path, id, summary| {
+        Operation::new((method, path), DEAD_LETTERS, id, summary)
+            .takes(&[&NAMESPACE])
+            .refuses(ROUTED)
+            .refuses(NEGOTIATED)
+            .refuses(AUTHENTICATED)
+            .refuses(IN_NAMESPACE)
+            .refuses(OWN_ONLY)
+            .refuses(STORED)
+    };
+    let of = |method, id, summary| {
+        at(method, one, id, summary)
+            .takes(&[&DEAD_LETTER])
+            .refuses(OF_ACTIVATION)
+    };
+    vec![
+        at(
+            "GET",
+            all,
+            "listDeadLetters",
+            "Lists work that was promised and given up, newest first.",
+        )
+        .takes(&[&LIMIT, &SKIP, &COUNT])
+        .answers(200, "The letters.", array_of("DeadLetter"))
+        .answers(
+            200,
+            "With `count`, how many there are.",
+            schema("DeadLetterCount"),
+        )
+        .refuses(LISTED)
+        .refuses(FLAGGED),
+        at(
+            "DELETE",
+            all,
+            "purgeDeadLetters",
+            "Throws all dead letters away.",
+        )
+        .answers(200, "How many there were.", schema("Purged")),
+        of("GET", "getDeadLetter", "One dead letter.").answers(
+            200,
+            "The letter.",
+            schema("DeadLetter"),
+        ),
+        of(
+            "POST",
+            "replayDeadLetter",
+            "Runs the work again, and removes the letter.",
+        )
+        .answers(202, "It runs, or will.", schema("Accepted"))
+        .header(202, "X-OpenWhisk-Activation-Id")
+        .refuses(THROTTLED)
+        .refuses(RUN)
+        .refuses(OF_A_KIND)
+        .refuses(BOUND),
+        of("DELETE", "deleteDeadLetter", "Throws a dead letter away.").answers(
+            200,
+            "The letter.",
+            schema("DeadLetter"),
+        ),
     ]
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::{Item, Items, Shelf};
 
 impl Site {
-    async fn with_letter(self, id: u128, action: &str) -> Self {
+    pub(super) async fn with_letter(self, id: u128, action: &str) -> Self {
         let letter = DeadLetter {
             id: ActivationId(id),
             time: Timestamp(7),
