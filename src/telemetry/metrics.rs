@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -377,8 +378,8 @@ pub(crate) fn committed(took: Duration) {
 /// A request was answered. Both words come from closed lists.
 pub(crate) fn request(route: &'static str, method: &'static str, status: u16, took: Duration) {
     type Answered = (Counter, Histogram);
-    static ANSWERED: LazyLock<DashMap<(&'static str, &'static str, u16), Answered>> =
-        LazyLock::new(DashMap::new);
+    static ANSWERED: LazyLock<DashMap<(&'static str, &'static str, u16), Answered, RandomState>> =
+        LazyLock::new(DashMap::default);
     let key = (route, method, status);
     if let Some(answered) = ANSWERED.get(&key) {
         answered.0.increment(1);

@@ -1,30 +1,23 @@
-//! Operations on the entities of a namespace: actions, packages, triggers and rules.
+//! Operations on the entities of a namespace: what all have in common, and packages, triggers and rules.
 
 use super::faults::{
-    AUTHENTICATED, BOUND, DELETED, FLAGGED, Fault, IN_NAMESPACE, INVOKED, LISTED, NAMED,
-    NEEDS_BODY, NEGOTIATED, OF_A_KIND, ONCE, OWN_ONLY, REVISED, ROUTED, RUN, STORED, THROTTLED,
-    WITH_BODY, WRITTEN,
+    AUTHENTICATED, BOUND, DELETED, FLAGGED, Fault, IN_NAMESPACE, LISTED, NAMED, NEEDS_BODY,
+    NEGOTIATED, OF_A_KIND, OWN_ONLY, ROUTED, STORED, THROTTLED, WITH_BODY, WRITTEN,
 };
-use super::operation::{Operation, any_of, array_of, schema};
+use super::operation::{Operation, array_of, schema};
 use super::parameters::{
-    ACTION, BLOCKING, CODE, COUNT, EXTRA_LOGGING, FORCE, IDEMPOTENCY_KEY, LIMIT, NAMESPACE,
-    OVERWRITE, PACKAGE, Parameter, RESULT, REVISION, REVISIONS, RULE, SKIP, TIMEOUT, TRIGGER,
+    COUNT, EXTRA_LOGGING, FORCE, IDEMPOTENCY_KEY, LIMIT, NAMESPACE, OVERWRITE, PACKAGE, Parameter,
+    RULE, SKIP, TRIGGER,
 };
 use super::refusals::{
-    ACTION_WRITTEN, IN_PACKAGE, PACKAGE_DELETED, PACKAGE_WRITTEN, RULE_SET, RULE_WRITTEN,
-    TRIGGER_WRITTEN,
+    ONCE, PACKAGE_DELETED, PACKAGE_WRITTEN, RULE_SET, RULE_WRITTEN, TRIGGER_WRITTEN,
 };
 
-const ACTIONS: &str = "Actions";
 const PACKAGES: &str = "Packages";
 const TRIGGERS: &str = "Triggers";
 const RULES: &str = "Rules";
 
 /// Where the collections are.
-const OF_ACTIONS: &str = "/api/v1/namespaces/{namespace}/actions";
-const OF_PACKAGE: &str = "/api/v1/namespaces/{namespace}/actions/{package}/";
-const AN_ACTION: &str = "/api/v1/namespaces/{namespace}/actions/{action}";
-const A_PACKAGED_ACTION: &str = "/api/v1/namespaces/{namespace}/actions/{package}/{action}";
 const OF_PACKAGES: &str = "/api/v1/namespaces/{namespace}/packages";
 const A_PACKAGE: &str = "/api/v1/namespaces/{namespace}/packages/{package}";
 const OF_TRIGGERS: &str = "/api/v1/namespaces/{namespace}/triggers";
@@ -32,53 +25,15 @@ const A_TRIGGER: &str = "/api/v1/namespaces/{namespace}/triggers/{trigger}";
 const OF_RULES: &str = "/api/v1/namespaces/{namespace}/rules";
 const A_RULE: &str = "/api/v1/namespaces/{namespace}/rules/{rule}";
 
-/// A header that names the revision an answer shows.
-const REVISION_SHOWN: &str = "X-Wisp-Revision";
-
 /// A header that names the activation an answer tells of.
-const ACTIVATION_NAMED: &str = "X-OpenWhisk-Activation-Id";
+pub(super) const ACTIVATION_NAMED: &str = "X-OpenWhisk-Activation-Id";
 
 /// A header that says whose answer it is.
-const REPLAYED: &str = "Idempotency-Replayed";
+pub(super) const REPLAYED: &str = "Idempotency-Replayed";
 
 /// All of them.
 pub(super) fn operations() -> Vec<Operation> {
-    let mut all = vec![
-        list(
-            (OF_ACTIONS, ACTIONS, "listActions"),
-            "Lists the actions of a namespace, newest first: those in packages, too.",
-            ("ActionRow", "ActionCount"),
-        )
-        .refuses(OWN_ONLY),
-        list(
-            (OF_PACKAGE, ACTIONS, "listPackageActions"),
-            "Lists the actions of a package, or of the one that a binding stands for.",
-            ("ActionRow", "ActionCount"),
-        )
-        .takes(&[&PACKAGE])
-        .refuses(OWN_ONLY)
-        .refuses(NAMED)
-        .refuses(OF_A_KIND)
-        .refuses(BOUND),
-    ];
-    all.extend(actions(&Place {
-        path: AN_ACTION,
-        ids: ["getAction", "putAction", "deleteAction", "invokeAction"],
-        names: &[&ACTION],
-        is_packaged: false,
-    }));
-    all.extend(actions(&Place {
-        path: A_PACKAGED_ACTION,
-        ids: [
-            "getPackagedAction",
-            "putPackagedAction",
-            "deletePackagedAction",
-            "invokePackagedAction",
-        ],
-        names: &[&PACKAGE, &ACTION],
-        is_packaged: true,
-    }));
-    all.extend(packages());
+    let mut all = packages();
     all.extend(triggers());
     all.extend(rules());
     all
@@ -100,7 +55,8 @@ fn within(
         .refuses(STORED)
 }
 
-fn list(
+/// A collection: its rows, or how many there are.
+pub(super) fn list(
     (path, tag, id): (&'static str, &'static str, &'static str),
     summary: &'static str,
     (row, count): (&str, &str),
@@ -114,7 +70,7 @@ fn list(
 }
 
 /// An entity of the key's own namespace, or one that may be shared.
-fn entity(
+pub(super) fn entity(
     method_and_path: (&'static str, &'static str),
     (tag, id): (&'static str, &'static str),
     summary: &'static str,
@@ -127,7 +83,8 @@ fn entity(
         .refuses(OF_A_KIND)
 }
 
-fn written(operation: Operation, faults: &[Fault]) -> Operation {
+/// What every PUT of an entity has.
+pub(super) fn written(operation: Operation, faults: &[Fault]) -> Operation {
     operation
         .takes(&[&OVERWRITE])
         .refuses(FLAGGED)
@@ -135,91 +92,6 @@ fn written(operation: Operation, faults: &[Fault]) -> Operation {
         .refuses(NEEDS_BODY)
         .refuses(WRITTEN)
         .refuses(faults)
-}
-
-/// Where an action is.
-struct Place {
-    path: &'static str,
-    ids: [&'static str; 4],
-    names: &'static [&'static Parameter],
-    is_packaged: bool,
-}
-
-fn actions(place: &Place) -> Vec<Operation> {
-    let [get, put, delete, invoke] = place.ids;
-    let at =
-        |method, id, summary| entity((method, place.path), (ACTIONS, id), summary, place.names);
-    let bound = if place.is_packaged { BOUND } else { &[] };
-    let in_package = if place.is_packaged { IN_PACKAGE } else { &[] };
-    let get = at("GET", get, "One action, with its code.")
-        .takes(&[&CODE, &REVISIONS, &REVISION])
-        .answers(200, "The action.", schema("Action"))
-        .answers(
-            200,
-            "With `revisions`, the revisions that are kept, newest first.",
-            array_of("Revision"),
-        )
-        .header(200, REVISION_SHOWN)
-        .refuses(FLAGGED)
-        .refuses(REVISED)
-        .refuses(bound);
-    let put = at("PUT", put, "Creates or updates an action; with `revision`, brings a former revision back.")
-        .details(
-            "Code is compiled before it is answered: what no sandbox would run is refused. Annotations are laid over those \
-             there are, parameters replace them. With `revision` there is no body, and `overwrite` must be true.",
-        )
-        .takes(&[&REVISION])
-        .may_have("The action. It may be left out with `revision` alone.", schema("ActionPut"))
-        .answers(200, "The action as it is now, with its code.", schema("Action"))
-        .header(200, REVISION_SHOWN)
-        .refuses(REVISED);
-    let delete = at(
-        "DELETE",
-        delete,
-        "Deletes an action, and its former revisions.",
-    )
-    .answers(
-        200,
-        "The action as it was, with its code.",
-        schema("Action"),
-    )
-    .header(200, REVISION_SHOWN)
-    .refuses(DELETED)
-    .refuses(in_package);
-    vec![
-        get,
-        written(put, ACTION_WRITTEN),
-        delete,
-        invocation(at("POST", invoke, "Runs an action.").refuses(bound)),
-    ]
-}
-
-fn invocation(operation: Operation) -> Operation {
-    let failed = || any_of([schema("Activation"), schema("Failure")]);
-    operation
-        .details(
-            "The checks come in this order: who, how large, how often, and only then whether there is such an action. A 502 \
-             is the action's own failure.",
-        )
-        .takes(&[&BLOCKING, &RESULT, &TIMEOUT, &REVISION, &EXTRA_LOGGING, &IDEMPOTENCY_KEY])
-        .may_have("What the action is given, over its own parameters.", schema("Payload"))
-        .answers(200, "With `blocking`: it succeeded.", any_of([schema("Activation"), schema("Result")]))
-        .answers(202, "It runs, or will; or it runs longer than was waited for.", schema("Accepted"))
-        .answers(500, "With `blocking`: the platform failed.", failed())
-        .answers(502, "With `blocking`: the action failed.", failed())
-        .header(200, ACTIVATION_NAMED)
-        .header(202, ACTIVATION_NAMED)
-        .header(502, ACTIVATION_NAMED)
-        .refuses(FLAGGED)
-        .refuses(WITH_BODY)
-        .refuses(THROTTLED)
-        .refuses(RUN)
-        .refuses(INVOKED)
-        .refuses(ONCE)
-        .header(200, REPLAYED)
-        .header(202, REPLAYED)
-        .header(502, REPLAYED)
-        .refuses(REVISED)
 }
 
 fn packages() -> Vec<Operation> {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::api::error::{Error, UNAVAILABLE};
 use crate::auth::Denied;
-use crate::invoke::idempotency::KeyError;
 use crate::model::name::{BadName, NAME_MAX};
 use crate::store;
 
@@ -290,30 +289,3 @@ pub(super) const INVOKED: &[Fault] = &[
         || crate::invoke::Error::Cancelled.into(),
     ),
 ];
-
-/// Of calls that are done once.
-pub(super) const ONCE: &[Fault] = &[
-    Fault::new("bad_key", "The `Idempotency-Key` is illegal.", || {
-        Error::bad_request(
-            "The header 'Idempotency-Key' must be given once, with 1 to 255 visible ASCII characters.",
-        )
-    }),
-    Fault::new(
-        "other_payload",
-        "The key was used for something else.",
-        || KeyError::OtherPayload.into(),
-    ),
-    Fault::new("busy_key", "The same call is just being accepted.", || {
-        KeyError::Busy.into()
-    }),
-    Fault::new("many_keys", "Too many keys are remembered.", || {
-        KeyError::TooMany(100_000).into()
-    }),
-];
-
-/// Of numbers of revisions.
-pub(super) const REVISED: &[Fault] = &[Fault::new(
-    "bad_revision",
-    "`revision` is not the number of one.",
-    || Error::query("revision", "The value '0' is not the number of a revision."),
-)];

@@ -1,14 +1,16 @@
 //! The API described: an `OpenAPI` 3.1 document, and a page that shows it to people.
 //!
-//! `operation` (what can be said of one) ← the tables `entities`, `rest`, `apis` and `platform`, of `parameters`, `faults` and
-//! `refusals` (errors), `schemas` and `records` → `print`. Nothing is written down that the code can say itself: bounds,
-//! kinds, names and the words of errors are taken from it.
+//! `operation` (what can be said of one) ← the tables of them, a file per noun, with their `parameters`, `faults` and
+//! `refusals` (errors), `schemas`, `action_schemas` and `records` → `print`. Nothing is written down that the code can
+//! say itself: bounds, kinds, names and the words of errors are taken from it.
 //!
 //! Invariants, each a test: what the router serves is described, and nothing else; every reference leads somewhere; what
 //! is answered fits its schema; an error's words stand in the code.
 //!
 //! The page is one file without anything from elsewhere; it may run no script and show no style but its own.
 
+mod action_schemas;
+mod actions;
 mod apis;
 mod entities;
 mod faults;
@@ -88,6 +90,7 @@ pub(super) async fn page() -> Response {
 /// Every operation there is.
 fn operations() -> Vec<Operation> {
     let mut all = platform::operations();
+    all.extend(actions::operations());
     all.extend(entities::operations());
     all.extend(rest::operations());
     all.extend(apis::operations());

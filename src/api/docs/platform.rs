@@ -16,7 +16,8 @@ const OPERATOR: &str = "Operator";
 /// All of them.
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = server();
-    all.extend(operator());
+    all.extend(tenants());
+    all.extend(limits());
     all
 }
 
@@ -67,94 +68,81 @@ fn server() -> Vec<Operation> {
     ]
 }
 
-fn operator() -> Vec<Operation> {
-    let all = "/admin/v1/namespaces";
-    let one = "/admin/v1/namespaces/{namespace}";
-    let key = "/admin/v1/namespaces/{namespace}/key";
-    let limits = "/admin/v1/namespaces/{namespace}/limits";
-    let block = "/admin/v1/namespaces/{namespace}/block";
-    let unblock = "/admin/v1/namespaces/{namespace}/unblock";
-    let at = |method, path, id, summary| {
-        Operation::new((method, path), OPERATOR, id, summary)
-            .access(Access::System)
-            .refuses(ROUTED)
-            .refuses(AUTHENTICATED)
-            .refuses(SYSTEM_ONLY)
-            .refuses(STORED)
+const TENANTS: &str = "/admin/v1/namespaces";
+const A_TENANT: &str = "/admin/v1/namespaces/{namespace}";
+const ITS_KEY: &str = "/admin/v1/namespaces/{namespace}/key";
+const ITS_LIMITS: &str = "/admin/v1/namespaces/{namespace}/limits";
+const BLOCK: &str = "/admin/v1/namespaces/{namespace}/block";
+const UNBLOCK: &str = "/admin/v1/namespaces/{namespace}/unblock";
+
+fn administered(
+    method_and_path: (&'static str, &'static str),
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    Operation::new(method_and_path, OPERATOR, id, summary)
+        .access(Access::System)
+        .refuses(ROUTED)
+        .refuses(AUTHENTICATED)
+        .refuses(SYSTEM_ONLY)
+        .refuses(STORED)
+}
+
+/// Of one namespace.
+fn of(
+    method_and_path: (&'static str, &'static str),
+    id: &'static str,
+    summary: &'static str,
+) -> Operation {
+    administered(method_and_path, id, summary)
+        .takes(&[&TENANT])
+        .refuses(IN_NAMESPACE)
+        .refuses(OF_TENANT)
+}
+
+fn tenants() -> Vec<Operation> {
+    let tenant = |operation: Operation, says| operation.answers(200, says, schema("Tenant"));
+    let keyed = |operation: Operation| {
+        operation.answers(200, "The namespace and its key.", schema("TenantWithKey"))
     };
-    let of = |method, path, id, summary| {
-        at(method, path, id, summary)
-            .takes(&[&TENANT])
-            .refuses(IN_NAMESPACE)
-            .refuses(OF_TENANT)
-    };
+    let list = administered(("GET", TENANTS), "listTenants", "All namespaces, by name.");
+    let create = of(("PUT", A_TENANT), "createTenant", "Makes a namespace.");
+    let get = of(("GET", A_TENANT), "getTenant", "One namespace.");
+    let says = "Removes a namespace with everything it has.";
+    let delete = of(("DELETE", A_TENANT), "deleteTenant", says);
+    let says = "Gives a namespace a new key; the old one ends at once.";
+    let rotate = of(("POST", ITS_KEY), "rotateKey", says);
+    let says = "Makes a namespace's key count as unknown.";
+    let block = of(("POST", BLOCK), "blockTenant", says);
+    let says = "Makes a namespace's key count again.";
+    let unblock = of(("POST", UNBLOCK), "unblockTenant", says);
     vec![
-        at("GET", all, "listTenants", "All namespaces, by name.").answers(
-            200,
-            "The namespaces.",
-            array_of("Tenant"),
-        ),
-        of("PUT", one, "createTenant", "Makes a namespace.")
-            .answers(200, "The namespace and its key.", schema("TenantWithKey"))
-            .refuses(NAMESPACE_MADE),
-        of("GET", one, "getTenant", "One namespace.").answers(
-            200,
-            "The namespace.",
-            schema("Tenant"),
-        ),
-        of(
-            "DELETE",
-            one,
-            "deleteTenant",
-            "Removes a namespace with everything it has.",
-        )
-        .answers(200, "The namespace as it was, blocked.", schema("Tenant"))
-        .refuses(NOT_TO_SYSTEM),
-        of(
-            "POST",
-            key,
-            "rotateKey",
-            "Gives a namespace a new key; the old one ends at once.",
-        )
-        .answers(200, "The namespace and its key.", schema("TenantWithKey")),
-        of(
+        list.answers(200, "The namespaces.", array_of("Tenant")),
+        keyed(create).refuses(NAMESPACE_MADE),
+        tenant(get, "The namespace."),
+        tenant(delete, "The namespace as it was, blocked.").refuses(NOT_TO_SYSTEM),
+        keyed(rotate),
+        tenant(block, "The namespace.").refuses(NOT_TO_SYSTEM),
+        tenant(unblock, "The namespace."),
+    ]
+}
+
+fn limits() -> Vec<Operation> {
+    let at = |method, id, summary| {
+        let operation = of((method, ITS_LIMITS), id, summary);
+        operation.answers(200, "The limits.", schema("NamespaceLimits"))
+    };
+    let says = "Takes back everything a namespace sets itself.";
+    vec![
+        at(
             "PUT",
-            limits,
             "putTenantLimits",
             "Replaces what a namespace sets itself.",
         )
         .needs("The limits.", schema("NamespaceLimits"))
-        .answers(200, "The limits.", schema("NamespaceLimits"))
         .refuses(WITH_BODY)
         .refuses(NEEDS_BODY),
-        of(
-            "GET",
-            limits,
-            "getTenantLimits",
-            "What a namespace sets itself.",
-        )
-        .answers(200, "The limits.", schema("NamespaceLimits")),
-        of(
-            "DELETE",
-            limits,
-            "deleteTenantLimits",
-            "Takes back everything a namespace sets itself.",
-        )
-        .answers(200, "The limits, none.", schema("NamespaceLimits")),
-        of(
-            "POST",
-            block,
-            "blockTenant",
-            "Makes a namespace's key count as unknown.",
-        )
-        .answers(200, "The namespace.", schema("Tenant"))
-        .refuses(NOT_TO_SYSTEM),
-        of(
-            "POST",
-            unblock,
-            "unblockTenant",
-            "Makes a namespace's key count again.",
-        )
-        .answers(200, "The namespace.", schema("Tenant")),
+        at("GET", "getTenantLimits", "What a namespace sets itself."),
+        at("DELETE", "deleteTenantLimits", says),
     ]
 }

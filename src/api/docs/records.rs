@@ -24,6 +24,7 @@ const UNSET: [&str; 4] = [
 /// All of them.
 pub(super) fn schemas() -> Schemas {
     let mut all = activations();
+    all.extend(dead_letters());
     all.extend(limits());
     all.extend(apis());
     all.extend(server());
@@ -60,21 +61,6 @@ fn activations() -> Schemas {
     record["logs"] = lines.clone();
     let mut row = head;
     row["statusCode"] = json!({ "enum": STATUSES.map(Status::code) });
-    let name = json!({ "anyOf": [schema("Name"), { "type": "null" }] });
-    let dead_letter = object(
-        json!({
-            "id": schema("ActivationId"),
-            "time": schema("Timestamp"),
-            "trigger": name,
-            "rule": name,
-            "action": { "type": "string", "description": "`namespace/name` or `namespace/package/name`." },
-            "activationId": schema("ActivationId"),
-            "attempts": whole,
-            "error": { "description": "What the last run failed with." },
-            "payload": { "description": "What the action was given." },
-        }),
-        &[],
-    );
     let absent = ["cause", "end", "duration", "statusCode"];
     vec![
         (
@@ -88,12 +74,6 @@ fn activations() -> Schemas {
             "ActivationCount",
             object(json!({ "activations": whole }), &[]),
         ),
-        ("DeadLetter", dead_letter),
-        (
-            "DeadLetterCount",
-            object(json!({ "deadletters": whole }), &[]),
-        ),
-        ("Purged", object(json!({ "purged": whole }), &[])),
         ("Logs", object(json!({ "logs": lines }), &[])),
         (
             "Accepted",
@@ -114,6 +94,33 @@ fn activations() -> Schemas {
             "Payload",
             json!({ "type": "object", "description": "Parameters, by name." }),
         ),
+    ]
+}
+
+fn dead_letters() -> Schemas {
+    let whole = json!({ "type": "integer", "minimum": 0 });
+    let name = json!({ "anyOf": [schema("Name"), { "type": "null" }] });
+    let dead_letter = object(
+        json!({
+            "id": schema("ActivationId"),
+            "time": schema("Timestamp"),
+            "trigger": name,
+            "rule": name,
+            "action": { "type": "string", "description": "`namespace/name` or `namespace/package/name`." },
+            "activationId": schema("ActivationId"),
+            "attempts": whole,
+            "error": { "description": "What the last run failed with." },
+            "payload": { "description": "What the action was given." },
+        }),
+        &[],
+    );
+    vec![
+        ("DeadLetter", dead_letter),
+        (
+            "DeadLetterCount",
+            object(json!({ "deadletters": whole }), &[]),
+        ),
+        ("Purged", object(json!({ "purged": whole }), &[])),
     ]
 }
 

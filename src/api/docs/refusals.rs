@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 
 use super::faults::{Fault, KIND_FORBIDDEN, URI_TOO_LONG};
 use crate::api::error::Error;
+use crate::invoke::idempotency::KeyError;
 use crate::model::activation::BadActivationId;
 use crate::model::kind;
 
@@ -249,4 +250,31 @@ pub(super) const OF_TENANT: &[Fault] = &[Fault::new(
     "not_found",
     "There is no such thing.",
     Error::not_found,
+)];
+
+/// Of calls that are done once.
+pub(super) const ONCE: &[Fault] = &[
+    Fault::new("bad_key", "The `Idempotency-Key` is illegal.", || {
+        Error::bad_request(
+            "The header 'Idempotency-Key' must be given once, with 1 to 255 visible ASCII characters.",
+        )
+    }),
+    Fault::new(
+        "other_payload",
+        "The key was used for something else.",
+        || KeyError::OtherPayload.into(),
+    ),
+    Fault::new("busy_key", "The same call is just being accepted.", || {
+        KeyError::Busy.into()
+    }),
+    Fault::new("many_keys", "Too many keys are remembered.", || {
+        KeyError::TooMany(100_000).into()
+    }),
+];
+
+/// Of numbers of revisions.
+pub(super) const REVISED: &[Fault] = &[Fault::new(
+    "bad_revision",
+    "`revision` is not the number of one.",
+    || Error::query("revision", "The value '0' is not the number of a revision."),
 )];

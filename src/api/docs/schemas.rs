@@ -3,12 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Facts;
-use super::operation::{any_of, array_of, schema};
-use crate::model::kind::{self, FAMILIES};
-use crate::model::limits::Range;
+use super::operation::{array_of, schema};
+use super::{Facts, action_schemas};
 use crate::model::name::NAME_MAX;
-use crate::model::{ActionLimits, Sequence};
 
 /// What [`crate::model::EntityName::parse`] takes, as a regular expression; a test compares the two.
 pub(super) const NAME_PATTERN: &str = r"^[A-Za-z0-9_]([A-Za-z0-9_@ .&-]*[A-Za-z0-9_@.&-])?$";
@@ -30,7 +27,7 @@ pub(super) fn object(properties: Value, optional: &[&str]) -> Value {
 }
 
 /// An object of these `properties`, none of which need be there. Others are ignored.
-fn optional(properties: Value) -> Value {
+pub(super) fn optional(properties: Value) -> Value {
     json!({ "type": "object", "properties": properties })
 }
 
@@ -43,7 +40,8 @@ fn extended(base: &Value, more: Value) -> Value {
     Value::Object(all)
 }
 
-fn count_of(collection: &str) -> Value {
+/// How many there are of a collection.
+pub(super) fn count_of(collection: &str) -> Value {
     object(
         json!({ collection: { "type": "integer", "minimum": 0 } }),
         &[],
@@ -53,7 +51,7 @@ fn count_of(collection: &str) -> Value {
 /// All that is in a namespace, and what it is made of.
 pub(super) fn schemas(facts: &Facts<'_>) -> Schemas {
     let mut all = basics();
-    all.extend(actions(facts));
+    all.extend(action_schemas::schemas(facts));
     all.extend(packages());
     all.extend(triggers());
     all.extend(rules());
@@ -107,8 +105,13 @@ fn basics() -> Schemas {
         ),
         ("Annotation", annotation),
         ("Annotations", array_of("Annotation")),
+        ("AnnotationsPut", keyed(json!({}))),
         ("Parameter", parameter),
         ("Parameters", array_of("Parameter")),
+        (
+            "ParametersPut",
+            keyed(json!({ "init": { "type": "boolean" }, "encryption": { "type": "string" } })),
+        ),
         (
             "PathAndName",
             object(json!({ "path": text, "name": schema("Name") }), &[]),
@@ -129,12 +132,13 @@ fn row() -> Map<String, Value> {
     row.as_object().cloned().unwrap_or_default()
 }
 
-fn with_row(more: Value) -> Value {
+/// The properties of every entity, and `more`.
+pub(super) fn with_row(more: Value) -> Value {
     extended(&json!({ "properties": row() }), more)
 }
 
 /// What the body of every PUT may have.
-fn put(more: Value) -> Value {
+pub(super) fn put(more: Value) -> Value {
     let common = optional(json!({
         "version": schema("VersionPut"),
         "publish": { "type": "boolean" },
@@ -142,121 +146,6 @@ fn put(more: Value) -> Value {
         "parameters": schema("ParametersPut"),
     }));
     optional(extended(&common, more))
-}
-
-fn bounded(range: Range, default: u64, says: &str) -> Value {
-    json!({
-        "type": "integer",
-        "minimum": range.min,
-        "maximum": range.max,
-        "default": default,
-        "description": says,
-    })
-}
-
-/// Concrete kinds, and what may be written for them.
-fn kinds() -> (Vec<&'static str>, Vec<String>) {
-    let concrete = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter());
-    let concrete: Vec<&str> = concrete.map(|runtime| runtime.kind).collect();
-    let defaults = FAMILIES
-        .iter()
-        .map(|(family, _)| format!("{family}:default"));
-    let written = concrete.iter().map(|&kind| kind.to_owned());
-    let written = written.chain(defaults).collect();
-    (concrete, written)
-}
-
-fn actions(facts: &Facts<'_>) -> Schemas {
-    let (bounds, default) = (facts.defaults, ActionLimits::default());
-    let (concrete, written) = kinds();
-    let shown: Vec<&str> = concrete
-        .into_iter()
-        .chain([kind::SEQUENCE, kind::BUILTIN])
-        .collect();
-    let limits_put = optional(json!({
-        "timeout": bounded(bounds.timeout, default.timeout, "Milliseconds."),
-        "memory": bounded(bounds.memory, default.memory, "MiB."),
-        "logs": bounded(bounds.logs, default.logs, "MiB."),
-        "concurrency": bounded(bounds.concurrency, default.concurrency, "Activations per instance."),
-        "instances": { "type": "integer", "minimum": 0, "maximum": bounds.instances_max },
-    }));
-    let whole = json!({ "type": "integer", "minimum": 0 });
-    let limits = object(
-        json!({ "timeout": whole, "memory": whole, "logs": whole, "concurrency": whole, "instances": whole }),
-        &["instances"],
-    );
-    let components = json!({ "type": "array", "items": { "type": "string" } });
-    let exec = object(
-        json!({
-            "kind": { "enum": shown },
-            "code": { "type": "string", "description": "As it was sent." },
-            "binary": { "type": "boolean", "description": "Whether the code is base64." },
-            "main": { "type": "string" },
-            "components": components,
-        }),
-        &["code", "binary", "main", "components"],
-    );
-    let more = json!({ "limits": schema("ActionLimits"), "exec": schema("Exec"),
-        "parameters": schema("Parameters"), "binding": { "type": "string" } });
-    let action = object(with_row(more), &["binding"]);
-    let binary = object(json!({ "binary": { "type": "boolean" } }), &[]);
-    let row = object(
-        with_row(json!({ "limits": schema("ActionLimits"), "exec": binary })),
-        &[],
-    );
-    let revision = object(
-        json!({
-            "revision": { "type": "integer", "minimum": 1 },
-            "version": schema("Version"),
-            "updated": schema("Timestamp"),
-            "publish": { "type": "boolean" },
-            "exec": object(json!({ "kind": { "enum": shown }, "binary": { "type": "boolean" } }), &[]),
-            "current": { "type": "boolean", "description": "Whether it is the newest." },
-        }),
-        &[],
-    );
-    let code_put = object(
-        json!({
-            "kind": { "enum": written },
-            "code": { "type": "string", "maxLength": facts.config.code_bytes_max, "description": "Text, or base64 of a module or of a zip archive." },
-            "main": { "type": "string" },
-        }),
-        &["main"],
-    );
-    let sequence_put = object(
-        json!({
-            "kind": { "const": kind::SEQUENCE },
-            "components": {
-                "type": "array",
-                "items": schema("QualifiedName"),
-                "minItems": 1,
-                "maxItems": Sequence::LENGTH_MAX,
-            },
-        }),
-        &[],
-    );
-    let action_put = put(json!({
-        "exec": any_of([schema("CodePut"), schema("SequencePut")]),
-        "limits": schema("ActionLimitsPut"),
-        "delAnnotations": { "type": "array", "items": { "type": "string" } },
-    }));
-    vec![
-        ("ActionLimits", limits),
-        ("ActionLimitsPut", limits_put),
-        ("Exec", exec),
-        ("Action", action),
-        ("ActionRow", row),
-        ("ActionCount", count_of("actions")),
-        ("Revision", revision),
-        ("CodePut", code_put),
-        ("SequencePut", sequence_put),
-        ("ActionPut", action_put),
-        ("AnnotationsPut", keyed(json!({}))),
-        (
-            "ParametersPut",
-            keyed(json!({ "init": { "type": "boolean" }, "encryption": { "type": "string" } })),
-        ),
-    ]
 }
 
 /// A list of keys and values, with `more` beside them.

@@ -534,14 +534,18 @@ async fn a_secret_is_shown_to_the_action_on_the_way() {
         .await;
     let mut asked = endpoint("/b", "/r", "get");
     asked["apidoc"]["action"]["secureKey"] = json!("s");
-    site.managed("createApi", &asked).await.is(200);
+    site.managed("createApi?responsetype=json", &asked)
+        .await
+        .is(200);
     assert_eq!(
         site.path_of("GET", "/b/r").await.as_deref(),
         Some(""),
         "it is .json"
     );
     asked["apidoc"]["action"]["secureKey"] = json!("wrong");
-    site.managed("createApi", &asked).await.is(200);
+    site.managed("createApi?responsetype=json", &asked)
+        .await
+        .is(200);
     assert_eq!(
         site.call_api("GET", "/b/r").await.is(401).json()["error"],
         DENIED

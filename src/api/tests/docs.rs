@@ -74,8 +74,8 @@ fn nameless(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Paths between the quotes of `.route("…"` and the backticks of `/// - `…`` in the page of routes. What is told apart by
-/// its prefix is cut where more may follow.
+/// What the page of routes has between quotes, and between backticks in its list of prefixes; these are cut where more
+/// may follow.
 fn routes() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in ROUTES.lines().map(str::trim) {
@@ -257,13 +257,23 @@ fn check(document: &Value, path: &str, method: &str, got: &Got) {
     assert!(errors.is_empty(), "{method} {path}: {errors:#?}\n{value:#}");
 }
 
-/// A template, its method, the path that is asked for and the body.
+/// A method, a template, the path that is asked for, and the body.
 type Sample = (&'static str, &'static str, String, Value);
 
 const NAMESPACE: &str = "/api/v1/namespaces/{namespace}";
 
+/// A method, a template, the path that is asked for in the key's own namespace, and the body.
+type Row = (&'static str, &'static str, &'static str, Value);
+
 /// Requests that make, show and remove one of everything, in this order.
 fn samples() -> Vec<Sample> {
+    let mut rows = of_actions_and_packages();
+    rows.extend(of_triggers_and_rules());
+    let whole = |(method, template, path, body): Row| (method, template, format!("_/{path}"), body);
+    rows.into_iter().map(whole).collect()
+}
+
+fn of_actions_and_packages() -> Vec<Row> {
     let annotations = json!([{"key": "a", "value": [1]}]);
     let code = json!({
         "exec": {"kind": "wasm:default", "code": "(module)", "main": "x"},
@@ -276,9 +286,7 @@ fn samples() -> Vec<Sample> {
     let action = "/actions/{action}";
     let package = "/packages/{package}";
     let in_package = "/actions/{package}/{action}";
-    let trigger = "/triggers/{trigger}";
-    let rule = "/rules/{rule}";
-    let rows: [(&'static str, &'static str, &str, Value); 44] = [
+    vec![
         ("PUT", action, "actions/a", code.clone()),
         ("PUT", action, "actions/a", code.clone()),
         ("PUT", action, "actions/a?overwrite=true", code.clone()),
@@ -305,7 +313,7 @@ fn samples() -> Vec<Sample> {
             "actions/p/f",
             json!({"exec": code["exec"], "annotations": [{"key": "feed", "value": true}]}),
         ),
-        ("PUT", in_package, "actions/none/x", code.clone()),
+        ("PUT", in_package, "actions/none/x", code),
         ("GET", in_package, "actions/b/x?code=false", Value::Null),
         ("GET", package, "packages/p", Value::Null),
         ("GET", package, "packages/b", Value::Null),
@@ -315,11 +323,20 @@ fn samples() -> Vec<Sample> {
         ("GET", "/actions", "actions?count=true", Value::Null),
         ("GET", "/actions", "actions?limit=201", Value::Null),
         ("GET", "/actions/{package}/", "actions/b/", Value::Null),
+    ]
+}
+
+fn of_triggers_and_rules() -> Vec<Row> {
+    let action = "/actions/{action}";
+    let package = "/packages/{package}";
+    let trigger = "/triggers/{trigger}";
+    let rule = "/rules/{rule}";
+    vec![
         (
             "PUT",
             trigger,
             "triggers/t",
-            json!({"annotations": annotations}),
+            json!({"annotations": [{"key": "a", "value": {}}]}),
         ),
         (
             "PUT",
@@ -343,11 +360,7 @@ fn samples() -> Vec<Sample> {
         ("DELETE", trigger, "triggers/t", Value::Null),
         ("DELETE", package, "packages/p?force=true", Value::Null),
         ("DELETE", action, "actions/a", Value::Null),
-    ];
-    let whole = |(method, template, path, body): (&'static str, &'static str, &str, Value)| {
-        (method, template, format!("_/{path}"), body)
-    };
-    rows.into_iter().map(whole).collect()
+    ]
 }
 
 #[tokio::test]
@@ -414,6 +427,12 @@ async fn what_activations_answer_fits_its_schema() {
         let got = site.get(&format!("_/activations{query}")).await;
         check(&document, &format!("{NAMESPACE}/activations"), "GET", &got);
     }
+}
+
+#[tokio::test]
+async fn what_calls_answer_fits_its_schema() {
+    let site = Site::new().await.with_action("a").await;
+    let document = document(&site).await;
     let action = format!("{NAMESPACE}/actions/{{action}}");
     for (status, result, query) in [
         (Status::Success, json!({"a": 1}), "blocking=true"),
