@@ -41,8 +41,8 @@ impl Tenant {
 fn path_of(url: &Value) -> String {
     let url = url.as_str().expect("a string");
     let (_, rest) = url.split_once("://").expect("absolute");
-    rest.find('/')
-        .map_or_else(String::new, |at| rest[at..].to_owned())
+    let path = rest.split_once('/');
+    path.map_or_else(String::new, |(_, path)| format!("/{path}"))
 }
 
 #[test]
