@@ -24,7 +24,7 @@ use crate::model::{Namespace, NamespaceLimits, Tenant, Timestamp};
 use crate::store;
 
 /// Largest limit: clients count with signed numbers.
-const LIMIT_MAX: u64 = u64::MAX >> 1;
+pub(super) const LIMIT_MAX: u64 = u64::MAX >> 1;
 
 /// Bytes of a body here: limits have few fields.
 const BODY_BYTES_MAX: u64 = 64 << 10;

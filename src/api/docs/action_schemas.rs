@@ -116,11 +116,12 @@ fn put_schemas(facts: &Facts<'_>, written: &[String]) -> Schemas {
         }),
         &[],
     );
-    let action_put = put(json!({
+    let mut action_put = put(json!({
         "exec": any_of([schema("CodePut"), schema("SequencePut")]),
         "limits": schema("ActionLimitsPut"),
         "delAnnotations": { "type": "array", "items": { "type": "string" } },
     }));
+    action_put["examples"] = json!([{ "exec": { "kind": written[0], "code": "" } }]);
     vec![
         ("ActionLimitsPut", limits_put),
         ("CodePut", code_put),

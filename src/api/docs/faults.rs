@@ -148,7 +148,7 @@ pub(super) const OF_A_KIND: &[Fault] = &[Fault::new(
 /// Of what may be reached through a binding.
 pub(super) const BOUND: &[Fault] = &[
     Fault::new("missing", "The package is missing.", || {
-        Error::missing("guest/package")
+        Error::missing("guest/p")
     }),
     Fault::new("circular", "Package bindings lead in a circle.", || {
         let text = "Package binding 'guest/b' contains a circular reference.";

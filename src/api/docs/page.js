@@ -54,8 +54,9 @@ function brief(schema) {
   else if (schema.type) span.append([].concat(schema.type).join(" or "));
   else span.append("any JSON");
   const bounds = [];
-  if (schema.minimum !== undefined || schema.maximum !== undefined)
-    bounds.push(`${schema.minimum ?? "…"} to ${schema.maximum ?? "…"}`);
+  const { minimum, maximum } = schema;
+  if (maximum <= Number.MAX_SAFE_INTEGER) bounds.push(`${minimum ?? "…"} to ${maximum}`);
+  else if (minimum !== undefined) bounds.push(`${minimum} or more`);
   if (schema.maxLength) bounds.push(`at most ${schema.maxLength} characters`);
   if (schema.maxItems) bounds.push(`at most ${schema.maxItems}`);
   if (schema.default !== undefined) bounds.push(`default ${JSON.stringify(schema.default)}`);

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::operation::{any_of, array_of, schema};
 use super::schemas::{Schemas, object};
+use crate::api::admin::LIMIT_MAX;
 use crate::model::Status;
 
 const STATUSES: [Status; 4] = [
@@ -155,9 +156,10 @@ fn limits() -> Schemas {
     };
     let whole = json!({ "type": "integer", "minimum": 0 });
     let kinds = json!({ "type": "array", "items": { "type": "string" } });
-    let mut own = all(&NUMBERS, &whole);
-    own.extend(all(&SIZES, &whole));
-    own.extend(all(&KEPT_WARM, &whole));
+    let settable = json!({ "type": "integer", "minimum": 0, "maximum": LIMIT_MAX });
+    let mut own = all(&NUMBERS, &settable);
+    own.extend(all(&SIZES, &settable));
+    own.extend(all(&KEPT_WARM, &settable));
     let mut effective = all(&NUMBERS, &whole);
     let bytes = json!({ "type": "string", "pattern": r"^\d+ B$" });
     effective.extend(all(&SIZES, &bytes));
