@@ -667,13 +667,13 @@ async fn the_words_of_errors_stand_in_the_code() {
         let is_fixed = |part: &&str| part.len() > 12;
         let parts = text.split(|c: char| matches!(c, '\'' | ':' | '\n' | '0'..='9'));
         for part in parts.map(str::trim).filter(is_fixed) {
-            // Names of fields, collections and units differ, too: what is the same is most of it.
+            // Names of fields, collections and units differ, too: a good part is the same.
             let words: Vec<&str> = part.split(' ').collect();
             let runs = (0..words.len())
                 .flat_map(|from| (from + 1..=words.len()).map(move |to| (from, to)))
                 .map(|(from, to)| words[from..to].join(" "));
             let is_said = runs
-                .filter(|run| run.len() * 2 > part.len())
+                .filter(|run| run.len() * 3 > part.len())
                 .any(|run| code.contains(&run));
             assert!(is_said, "{id}: nobody says {part:?}");
         }
