@@ -281,7 +281,7 @@ fn what_a_rule_cannot_deliver_is_kept_replayed_and_purged() {
         "{done:?}"
     );
     user.run(&["deadletter", "purge", "--all"]).ok();
-    assert_eq!(user.run(&["deadletter", "get", "none"]).code, Some(148));
+    assert_eq!(user.run(&["deadletter", "get", &id]).code, Some(148));
 }
 
 #[test]
