@@ -66,7 +66,7 @@ impl Lane {
     }
 }
 
-/// The right to take fires of one namespace out of the backlog; [`Hand::next`] ends it.
+/// The right to take fires of one namespace out of the backlog; [`Backlog::next`] ends it.
 #[derive(Debug)]
 pub(super) struct Hand(Namespace);
 
