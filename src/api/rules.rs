@@ -249,8 +249,12 @@ async fn write(
             return Err(error.into());
         }
     };
-    let link = link(front, &rule.trigger, &rule.fqn, active).await?;
-    Ok((rule, link))
+    let now = link(front, &rule.trigger, &rule.fqn, active).await?;
+    if let Some(old) = moves {
+        // Whoever enabled it in between, as it was, has linked it to its old trigger again: what follows the rule goes.
+        link(front, &old.trigger, &old.fqn, None).await?;
+    }
+    Ok((rule, now))
 }
 
 /// Enables or disables a rule.
