@@ -24,13 +24,13 @@ use super::{Answer, Call, Caller, Error, Invoker, builtin, conductor, sequence};
 use crate::model::activation::IdHasher;
 use crate::model::{
     Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Json, Namespace, Response,
-    Status, Timestamp, kind,
+    Sequence, Status, Timestamp, kind,
 };
 use crate::queue::message::Work;
 use crate::store;
 
 /// Most atomic actions of one sequence, and most components of one composition.
-pub(super) const STEPS_MAX: usize = 50;
+pub(super) const STEPS_MAX: usize = Sequence::LENGTH_MAX;
 
 /// Deepest nesting of sequences and compositions in each other.
 const DEPTH_MAX: usize = 50;

@@ -38,7 +38,7 @@ pub(super) const STORE_RETRY: Duration = Duration::from_millis(250);
 const PLACE_PAUSE_MIN: Duration = Duration::from_millis(2);
 const PLACE_PAUSE_MAX: Duration = Duration::from_millis(100);
 
-const BLOCKED: &str = "The action was not invoked due to a blacklisted namespace.";
+pub(super) const BLOCKED: &str = "The action was not invoked due to a blacklisted namespace.";
 const ONCE: &str = "The server stopped while the action ran; it is annotated to run at most once.";
 const LOST: &str =
     "The action was started several times and each time the server stopped before it ended.";

@@ -253,8 +253,7 @@ impl Invoke for Invoker {
     }
 
     fn blocked(&self, namespace: &Namespace) {
-        let text = "The action was not invoked due to a blacklisted namespace.";
-        self.0.queue.give_up_all(namespace, text);
+        self.0.queue.give_up_all(namespace, expand::BLOCKED);
     }
 
     fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool {

@@ -276,7 +276,7 @@ impl Invoker {
             match caller {
                 Some(caller) => self.run_again(&again, begun, caller).await,
                 None => {
-                    let text = "The action was not invoked due to a blacklisted namespace.";
+                    let text = super::expand::BLOCKED;
                     self.bury_again(&again, text).await;
                 }
             }
