@@ -21,15 +21,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::clock;
 use crate::scheduler::fairness::Runtime;
-
-/// CPU time of the calling thread.
-fn thread_cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
-}
 
 /// What one namespace has used.
 #[derive(Debug, Default)]
@@ -283,25 +278,30 @@ impl<F: ?Sized> Drop for Gated<F> {
     }
 }
 
-/// Counts the CPU time of polling `run`, for its record and against its namespace.
+/// Counts the CPU time of polling `run`, for its record and against its namespace; resolves to what `run` does, and when
+/// it did.
 pub(crate) struct Metered<'a, F: ?Sized> {
     pub(crate) run: Pin<&'a mut F>,
     pub(crate) cpu: &'a Cpu,
     pub(crate) share: &'a Share,
     pub(crate) used: &'a mut Duration,
+    /// Now, as of the first poll.
+    pub(crate) began: Option<Instant>,
 }
 
 impl<F: Future + ?Sized> Future for Metered<'_, F> {
-    type Output = F::Output;
+    type Output = (F::Output, Instant);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let before = thread_cpu();
+        let began = this.began.take().unwrap_or_else(Instant::now);
+        clock::begin(began);
         let polled = this.run.as_mut().poll(cx);
-        let used = thread_cpu().saturating_sub(before);
+        let ended = Instant::now();
+        let used = clock::used(began, ended);
         *this.used += used;
         this.cpu.charge(this.share, used);
-        polled
+        polled.map(|output| (output, ended))
     }
 }
 

@@ -19,6 +19,7 @@
 //! - **More runs than cores.** Guests yield, so a run permit is cheap; permits bound stacks and memory, not CPU. One
 //!   namespace gets at most three quarters of them, so that the others always find one.
 
+mod clock;
 mod cpu;
 mod logs;
 mod record;

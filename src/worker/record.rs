@@ -18,7 +18,8 @@ pub(super) struct Ended {
     pub(super) init: Option<Duration>,
     pub(super) cpu: Duration,
     pub(super) peak_memory_bytes: usize,
-    pub(super) response: Response,
+    /// `None` when it never came to one, which is our fault.
+    pub(super) response: Option<Response>,
     /// Whether it ended by its deadline.
     pub(super) timed_out: bool,
     pub(super) logs: Vec<LogLine>,
@@ -35,7 +36,12 @@ pub(super) enum Phase {
 const EXITED: &str = "The action did not produce a valid response and exited unexpectedly.";
 const EXITED_INIT: &str = "The action did not initialize and exited unexpectedly.";
 const MEMORY: &str = "The action exhausted its memory and was aborted.";
-pub(super) const NO_ROOM: &str = "Failed to provision resources to run the action.";
+const NO_ROOM: &str = "Failed to provision resources to run the action.";
+
+/// The response of a run that there was no instance for, through our fault.
+pub(super) fn no_room() -> Response {
+    Response::error(Status::InternalError, NO_ROOM)
+}
 
 /// The response of a run that was told to stop.
 pub(super) fn cancelled() -> Response {
@@ -70,7 +76,7 @@ pub(super) fn response(outcome: &Outcome, phase: Phase, work: &Work) -> Response
             ))
         }
         Outcome::OutOfMemory => developer(MEMORY),
-        Outcome::NoRoom => Response::error(Status::InternalError, NO_ROOM),
+        Outcome::NoRoom => no_room(),
     }
 }
 
@@ -171,7 +177,8 @@ pub(super) fn record(work: &Work, facts: &Facts, ended: Ended) -> Activation {
         annotations.push("redelivered", number(work.redelivered.into()));
     }
     let took = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX);
-    let failed = ended.response.status == Status::DeveloperError;
+    let response = ended.response.unwrap_or_else(no_room);
+    let failed = response.status == Status::DeveloperError;
     let logs = logs::lines(
         &ended.logs,
         ended.logs_truncated,
@@ -188,7 +195,7 @@ pub(super) fn record(work: &Work, facts: &Facts, ended: Ended) -> Activation {
         end: Some(Timestamp(ended.started.millis().saturating_add(took))),
         duration: Some(took),
         cause: work.cause,
-        response: ended.response,
+        response,
         logs,
         annotations,
     }
@@ -202,7 +209,7 @@ pub(super) fn unrun(work: &Work, facts: &Facts, response: Response) -> Arc<Activ
         init: None,
         cpu: Duration::ZERO,
         peak_memory_bytes: 0,
-        response,
+        response: Some(response),
         timed_out: false,
         logs: Vec::new(),
         logs_truncated: false,

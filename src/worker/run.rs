@@ -125,14 +125,13 @@ async fn execute(
         init: None,
         cpu: Duration::ZERO,
         peak_memory_bytes: 0,
-        response: Response::error(Status::InternalError, record::NO_ROOM),
+        response: None,
         timed_out: false,
         logs: Vec::new(),
         logs_truncated: false,
     };
     let mut used = Duration::ZERO;
-    let lease = {
-        // One pair of clock readings for start and run: they are system calls.
+    let (lease, over) = {
         let run = start_and_run(worker, work, claim, began, &mut ended);
         let run = pin!(worker.queue.cancels().unless(work.id, run));
         let (cpu, share) = (&*worker.cpu, &*permit.share);
@@ -141,19 +140,20 @@ async fn execute(
             cpu,
             share,
             used: &mut used,
+            began: Some(began),
         }
         .await
     };
     let lease = lease.unwrap_or_else(|| {
-        ended.response = record::cancelled();
+        ended.response = Some(record::cancelled());
         None
     });
     ended.cpu = used;
-    ended.took = began.elapsed();
+    ended.took = over - began;
     let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
     metrics::activation(waited, ended.init, ended.took);
-    facts.series.ended(ended.response.status, ended.cpu);
     let record = record::record(work, facts, ended);
+    facts.series.ended(record.response.status, used);
     (lease, record)
 }
 
@@ -198,7 +198,7 @@ async fn start_and_run(
     match ran {
         Ok(run) => {
             note_death(work, &run.outcome);
-            ended.response = record::response(&run.outcome, Phase::Run, work);
+            ended.response = Some(record::response(&run.outcome, Phase::Run, work));
             ended.timed_out = run.outcome == Outcome::TimedOut;
             ended.peak_memory_bytes = run.peak_memory_bytes;
             ended.logs_truncated = run.logs_truncated;
@@ -250,8 +250,7 @@ fn input(work: &Work, started: Timestamp, deadline: Instant) -> Input {
 
 /// An instance could not be had: whose fault it is decides the response.
 fn not_started(work: &Work, failure: StartFailure, ended: &mut Ended) {
-    let internal = || Response::error(Status::InternalError, record::NO_ROOM);
-    ended.response = match failure {
+    let response = match failure {
         StartFailure::Guest(run) => {
             ended.timed_out = run.outcome == Outcome::TimedOut;
             ended.peak_memory_bytes = run.peak_memory_bytes;
@@ -264,12 +263,13 @@ fn not_started(work: &Work, failure: StartFailure, ended: &mut Ended) {
             Status::DeveloperError,
             &format!("The action failed during initialization: {cause}"),
         ),
-        StartFailure::NoRoom => internal(),
+        StartFailure::NoRoom => record::no_room(),
         StartFailure::Host(error) => {
             tracing::error!(activation = %work.id, namespace = %work.namespace, error, "no instance could be started");
-            internal()
+            record::no_room()
         }
     };
+    ended.response = Some(response);
 }
 
 /// Answers for a run that was dropped half-way (a panic, or the runtime going away).
@@ -282,7 +282,7 @@ struct Unfinished<'a> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some(delivery) = self.delivery.take() {
-            let response = Response::error(Status::InternalError, record::NO_ROOM);
+            let response = record::no_room();
             let record = record::unrun(&delivery.work, self.facts, response);
             fail(self.worker, delivery, record);
         }
