@@ -139,7 +139,7 @@ impl App {
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
         let engine = Engine::new(&config, &sandbox, &store, &guests, hub);
         let summary = summary(&config, &sandbox, &engine);
-        let mut upkeep = engine.upkeep(render.clone());
+        let mut upkeep = engine.upkeep();
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
         let recovered = engine.recover(&invoker).await?;
         invoker.start_clock().await?;
@@ -370,8 +370,7 @@ fn state(
         ready: Arc::new(move || ready.ready()),
         metrics: Arc::new(move || {
             metrics::set(&gauges.0.gauges(&*gauges.1));
-            render.run_upkeep();
-            render.render()
+            metrics::print(&render)
         }),
         store,
     };
@@ -462,13 +461,8 @@ impl Engine {
     }
 
     /// What happens now and then, until the set is shut down.
-    fn upkeep(&self, render: PrometheusHandle) -> JoinSet<()> {
+    fn upkeep(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        // Histograms keep every sample until somebody sums them up; nobody may ever ask for /metrics.
-        tasks.spawn(every(REAP, move || {
-            render.run_upkeep();
-            std::future::ready(())
-        }));
         let worker = Arc::clone(&self.worker);
         tasks.spawn(every(TICK, move || {
             worker.tick();

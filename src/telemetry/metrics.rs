@@ -2,7 +2,8 @@
 //!
 //! # Design
 //! Counters and histograms are recorded where things happen, by the functions below; gauges are read when `/metrics` is
-//! asked, by whoever owns them ([`Gauges`]), and so is what is counted for each action ([`Series`]).
+//! asked, by whoever owns them ([`Gauges`]), and so is what is counted for each action ([`Series`]). Histograms are ours
+//! ([`Histogram`]) and printed behind what the exporter prints.
 //!
 //! Labels `namespace` and `action` are bounded: the first [`PAIRS_MAX`] pairs get series of their own, all others share
 //! `other`. So a tenant cannot fill the server's memory, or the operator's, by making up names.
@@ -16,30 +17,20 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use foldhash::quality::RandomState;
-use metrics::{Counter, Histogram, counter, gauge, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, counter, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use super::histogram::{self, Histogram};
 use crate::model::{Fqn, Namespace, Status};
 
 /// Most pairs of namespace and action with series of their own.
 const PAIRS_MAX: usize = 256;
-
-/// Seconds, from 10 µs (a warm call) to 5 min (the longest timeout), three a decade.
-const SECONDS: &[f64] = &[
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
 
 const HELP: &[(Kind, &str, &str)] = &[
     (
         Kind::Counter,
         "wisp_http_requests_total",
         "HTTP requests answered, by route, method and status.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_http_request_seconds",
-        "Time from a request's head to its answer's head, by route.",
     ),
     (
         Kind::Counter,
@@ -50,21 +41,6 @@ const HELP: &[(Kind, &str, &str)] = &[
         Kind::Counter,
         "wisp_starts_total",
         "Runs by the start they had: cold (an instance was started) or warm.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_activation_wait_seconds",
-        "Time from acceptance to the start of the run.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_activation_init_seconds",
-        "Time of the start of an instance, where a run paid for one.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_activation_run_seconds",
-        "Wall time of activations, init included.",
     ),
     (
         Kind::Counter,
@@ -80,16 +56,6 @@ const HELP: &[(Kind, &str, &str)] = &[
         Kind::Counter,
         "wisp_web_cache_total",
         "Answers of web actions by what the cache had to do with them: hit, shared (waited for another's run), kept.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_compile_seconds",
-        "Time of compiling an upload.",
-    ),
-    (
-        Kind::Histogram,
-        "wisp_store_commit_seconds",
-        "Time of one commit of the store.",
     ),
     (
         Kind::Gauge,
@@ -148,7 +114,6 @@ const HELP: &[(Kind, &str, &str)] = &[
 enum Kind {
     Counter,
     Gauge,
-    Histogram,
 }
 
 /// The values of gauges, read when they are asked for.
@@ -179,16 +144,13 @@ pub(crate) fn install() -> Result<PrometheusHandle, String> {
     static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            let matcher = Matcher::Suffix("_seconds".to_owned());
-            let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, SECONDS);
-            let recorder = builder.map_err(|e| e.to_string())?.build_recorder();
+            let recorder = PrometheusBuilder::new().build_recorder();
             let handle = recorder.handle();
             metrics::set_global_recorder(recorder).map_err(|e| e.to_string())?;
             for (kind, name, help) in HELP {
                 match kind {
                     Kind::Counter => metrics::describe_counter!(*name, *help),
                     Kind::Gauge => metrics::describe_gauge!(*name, *help),
-                    Kind::Histogram => metrics::describe_histogram!(*name, *help),
                 }
             }
             Ok(handle)
@@ -227,7 +189,7 @@ pub(crate) fn set(gauges: &Gauges) {
     gauge!("wisp_inflight").set(count(gauges.inflight));
 }
 
-/// Series that have no labels, made once: looking a series up costs more than a warm call's other bookkeeping.
+/// Series that have no labels, or few, made once: looking a series up costs more than a warm call's other bookkeeping.
 struct Fixed {
     warm: Counter,
     cold: Counter,
@@ -236,17 +198,63 @@ struct Fixed {
     run: Histogram,
     compile: Histogram,
     commit: Histogram,
+    /// By route; the routes are a closed list.
+    requests: DashMap<&'static str, Arc<Histogram>>,
 }
 
 static FIXED: LazyLock<Fixed> = LazyLock::new(|| Fixed {
     warm: counter!("wisp_starts_total", "start" => "warm"),
     cold: counter!("wisp_starts_total", "start" => "cold"),
-    wait: histogram!("wisp_activation_wait_seconds"),
-    init: histogram!("wisp_activation_init_seconds"),
-    run: histogram!("wisp_activation_run_seconds"),
-    compile: histogram!("wisp_compile_seconds"),
-    commit: histogram!("wisp_store_commit_seconds"),
+    wait: Histogram::default(),
+    init: Histogram::default(),
+    run: Histogram::default(),
+    compile: Histogram::default(),
+    commit: Histogram::default(),
+    requests: DashMap::new(),
 });
+
+/// All metrics, as Prometheus reads them: those of `exporter`, then the histograms.
+pub(crate) fn print(exporter: &PrometheusHandle) -> String {
+    let mut text = exporter.render();
+    let fixed = &*FIXED;
+    for (name, help, histogram) in [
+        (
+            "wisp_activation_wait_seconds",
+            "Time from acceptance to the start of the run.",
+            &fixed.wait,
+        ),
+        (
+            "wisp_activation_init_seconds",
+            "Time of the start of an instance, where a run paid for one.",
+            &fixed.init,
+        ),
+        (
+            "wisp_activation_run_seconds",
+            "Wall time of activations, init included.",
+            &fixed.run,
+        ),
+        (
+            "wisp_compile_seconds",
+            "Time of compiling an upload.",
+            &fixed.compile,
+        ),
+        (
+            "wisp_store_commit_seconds",
+            "Time of one commit of the store.",
+            &fixed.commit,
+        ),
+    ] {
+        histogram::print_head(&mut text, name, help);
+        histogram.print(&mut text, name, "");
+    }
+    let name = "wisp_http_request_seconds";
+    let help = "Time from a request's head to its answer's head, by route.";
+    histogram::print_head(&mut text, name, help);
+    for route in &fixed.requests {
+        route.print(&mut text, name, &format!("route=\"{}\"", route.key()));
+    }
+    text
+}
 
 /// The series of one namespace and action.
 ///
@@ -377,7 +385,7 @@ pub(crate) fn committed(took: Duration) {
 
 /// A request was answered. Both words come from closed lists.
 pub(crate) fn request(route: &'static str, method: &'static str, status: u16, took: Duration) {
-    type Answered = (Counter, Histogram);
+    type Answered = (Counter, Arc<Histogram>);
     static ANSWERED: LazyLock<DashMap<(&'static str, &'static str, u16), Answered, RandomState>> =
         LazyLock::new(DashMap::default);
     let key = (route, method, status);
@@ -391,10 +399,8 @@ pub(crate) fn request(route: &'static str, method: &'static str, status: u16, to
         let labels = [("route", route), ("method", method), ("status", &*status)];
         let labels = labels.map(|(name, value)| metrics::Label::new(name, value.to_owned()));
         let count = counter!("wisp_http_requests_total", labels.to_vec());
-        (
-            count,
-            histogram!("wisp_http_request_seconds", "route" => route),
-        )
+        let took = FIXED.requests.entry(route).or_default();
+        (count, Arc::clone(&took))
     };
     let answered = ANSWERED.entry(key).or_insert_with(made);
     answered.0.increment(1);
