@@ -48,8 +48,11 @@ pub(super) async fn authenticate_system(front: &Front, headers: &HeaderMap) -> R
 
 /// Segment `index` of the path, decoded; empty when there is none.
 pub(super) fn segment(uri: &Uri, index: usize) -> std::result::Result<Cow<'_, str>, BadName> {
-    let raw = uri.path().split('/').nth(index + 1).unwrap_or_default();
-    percent_decode_str(raw)
+    decoded(uri.path().split('/').nth(index + 1).unwrap_or_default())
+}
+
+fn decoded(segment: &str) -> std::result::Result<Cow<'_, str>, BadName> {
+    percent_decode_str(segment)
         .decode_utf8()
         .map_err(|_| BadName::Entity)
 }
@@ -100,7 +103,9 @@ impl Place {
 
     /// The action that the rest of the path names: `name` or `package/name`.
     pub(super) fn action(self, uri: &Uri) -> Result<Fqn> {
-        let (first, second) = (segment(uri, 5)?, segment(uri, 6)?);
+        let mut rest = uri.path().split('/').skip(6);
+        let mut next = || decoded(rest.next().unwrap_or_default());
+        let (first, second) = (next()?, next()?);
         let (package, name) = if second.is_empty() {
             (None, first)
         } else {

@@ -45,6 +45,19 @@ struct Options {
     result_only: bool,
 }
 
+/// Whether the path is that of an action: `/api/v1/namespaces/{ns}/actions/{name}`, or `…/{package}/{name}`.
+pub(super) fn is_address(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/api/v1/namespaces/") else {
+        return false;
+    };
+    let Some((namespace, name)) = rest.split_once("/actions/") else {
+        return false;
+    };
+    let (package, name) = name.split_once('/').unwrap_or(("-", name));
+    let is_segment = |text: &str| !text.is_empty() && !text.contains('/');
+    is_segment(namespace) && is_segment(package) && is_segment(name)
+}
+
 /// Runs an action. The order of the checks is the contract's: who, how large, how often, and only then whether it exists.
 pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
