@@ -6,6 +6,7 @@ pub mod config;
 pub mod model;
 pub mod telemetry;
 
+mod ahead;
 mod api;
 mod auth;
 mod invoke;

@@ -77,9 +77,35 @@ impl Parameters {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Annotation {
     /// Name; see the registry in the OpenWhisk documentation.
+    #[serde(deserialize_with = "key")]
     pub key: Cow<'static, str>,
     /// Any JSON.
     pub value: Json,
+}
+
+/// Names that every invocation looks for, and those that most actions have.
+const KEYS: [&str; 12] = [
+    "at-most-once",
+    "conductor",
+    "description",
+    "exec",
+    "final",
+    "fresh-instance",
+    "kind",
+    "limits",
+    "path",
+    "provide-api-key",
+    "raw-http",
+    "web-export",
+];
+
+/// A name: the one text of it where it is well known, so that no action has to keep, nor a call to read, its own.
+fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    let given = Cow::<str>::deserialize(deserializer)?;
+    Ok(match KEYS.iter().find(|known| **known == given) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(given.into_owned()),
+    })
 }
 
 /// Annotations, at most one per key, in no particular order.

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::memory::Held;
+use crate::ahead::Ahead;
 use crate::model::{Action, Annotation, Json, Namespace, Timestamp, Version};
-use crate::sandbox::{Ahead, Instance};
+use crate::sandbox::Instance;
 use crate::scheduler::idle::{History, Idle as IdleFacts, Policy};
 use crate::telemetry::metrics::Series;
 

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 
 use super::lane::Lane;
+use crate::ahead::fetch_value;
 use crate::model::{Action, Namespace};
-use crate::sandbox::fetch_value;
 
 /// Most shortcuts; they are cleared at every reaping, so this bounds what is called in between.
 const SHORTCUTS_MAX: usize = 1 << 16;

@@ -10,15 +10,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wasmtime::{Memory, ModuleExport, Store, TypedFunc};
+use wasmtime::{AsContextMut, Func, Memory, ModuleExport, Store, TypedFunc};
 
-use super::ahead::{Ahead, context_of};
 use super::host::{self, Host};
 use super::limits::Meter;
 use super::program::{Code, Linked};
 use super::run::{End, answer, blame, finish, is_sound, no_stack, read, until};
 use super::stacks::Keep;
 use super::{Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started};
+use crate::ahead::Ahead;
 
 /// Ticks until a run yields for the first time: at least one whole tick, so that short runs never do.
 pub(super) const TICKS_FIRST: u64 = 2;
@@ -277,4 +277,10 @@ fn ahead(
     // Last: stacks lie so far apart that each takes a walk of the page tables, and what is asked for later waits for it.
     ahead.add_at(stack, used);
     ahead
+}
+
+/// Where wasmtime keeps its side of the instance that exports `function`: what a function is called through lies at the
+/// end of it.
+fn context_of(function: &Func, store: impl AsContextMut) -> usize {
+    function.to_raw(store).addr()
 }

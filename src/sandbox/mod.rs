@@ -11,7 +11,6 @@
 //! - an instance serves one action of one namespace until it is dropped; its slot is zeroed before it is used again.
 
 mod abi;
-mod ahead;
 mod cache;
 mod code;
 mod command;
@@ -44,9 +43,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::model::Digest;
 
-pub(crate) use ahead::{Ahead, fetch_value};
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
 pub(crate) use service::Wasmtime;

@@ -206,6 +206,7 @@ impl Inner {
 
     fn cached(&self, fqn: &Fqn) -> Option<(Entity, Revision)> {
         let cached = self.cached.get(fqn)?;
+        cached.entity.fetch();
         if !cached.is_used.load(Ordering::Relaxed) {
             cached.is_used.store(true, Ordering::Relaxed);
         }

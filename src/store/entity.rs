@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Collection, Document, EntityKey, Error, Result};
+use crate::ahead::fetch_shared;
 use crate::model::{Action, Digest, Fqn, Package, Rule, Timestamp, Trigger};
 
 /// An entity of any kind.
@@ -18,6 +19,14 @@ pub(crate) enum Entity {
 }
 
 impl Entity {
+    /// Asks for its memory, all of which is read when it is invoked.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        if let Self::Action(action) = self {
+            fetch_shared(action);
+        }
+    }
+
     /// Which kind.
     pub(crate) fn collection(&self) -> Collection {
         match self {

@@ -12,13 +12,18 @@ use crate::harness::repository;
 /// Module -> modules of this crate it may name. A module may always name itself.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
+    // Hints to the processor: knows nothing of ours.
+    ("ahead", &[]),
     ("telemetry", &["model"]),
     ("scheduler", &["model"]),
-    ("store", &["model", "telemetry"]),
+    ("store", &["ahead", "model", "telemetry"]),
     // What is accepted must be on disk before it is queued.
     ("queue", &["model", "scheduler", "store", "telemetry"]),
-    ("sandbox", &["model", "telemetry"]),
-    ("pool", &["model", "sandbox", "scheduler", "telemetry"]),
+    ("sandbox", &["ahead", "model", "telemetry"]),
+    (
+        "pool",
+        &["ahead", "model", "sandbox", "scheduler", "telemetry"],
+    ),
     ("auth", &["model", "store", "telemetry"]),
     // Rules, steps and web actions are entitled and throttled where they are run.
     ("invoke", &["auth", "model", "queue", "store", "telemetry"]),

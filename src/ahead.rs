@@ -8,7 +8,7 @@
 //! It is a hint and nothing else: an address that is wrong, or long gone, costs a little time and changes nothing. So
 //! addresses are kept as numbers, and may be guesses where wasmtime does not tell its layout.
 
-use wasmtime::{AsContextMut, Func};
+use std::sync::Arc;
 
 /// Bytes that come from memory together.
 const LINE_BYTES: usize = 64;
@@ -70,8 +70,20 @@ impl Ahead {
 /// Asks for the memory of a value. Waits for nothing.
 #[inline]
 pub(crate) fn fetch_value<T>(value: &T) {
-    let first = std::ptr::from_ref(value).addr() & !LINES_MAX;
-    for line in 0..=size_of::<T>() / LINE_BYTES {
+    fetch_at(std::ptr::from_ref(value).addr(), size_of::<T>());
+}
+
+/// Asks for the memory of a shared value, and for its counts, which lie before it. Waits for nothing.
+#[inline]
+pub(crate) fn fetch_shared<T>(value: &Arc<T>) {
+    let counts = 2 * size_of::<usize>();
+    fetch_at(Arc::as_ptr(value).addr() - counts, counts + size_of::<T>());
+}
+
+#[inline]
+fn fetch_at(address: usize, bytes: usize) {
+    let first = address & !LINES_MAX;
+    for line in 0..(address - first + bytes).div_ceil(LINE_BYTES) {
         fetch(first.wrapping_add(line * LINE_BYTES));
     }
 }
@@ -96,12 +108,6 @@ fn fetch(address: usize) {
 #[inline]
 #[cfg(not(target_arch = "x86_64"))]
 fn fetch(_address: usize) {}
-
-/// Where wasmtime keeps its side of the instance that exports `function`: what a function is called through lies at the
-/// end of it.
-pub(super) fn context_of(function: &Func, store: impl AsContextMut) -> usize {
-    function.to_raw(store).addr()
-}
 
 #[cfg(test)]
 mod tests {
