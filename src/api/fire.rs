@@ -94,7 +94,7 @@ pub(super) fn caller(parts: &Parts, identity: &Identity) -> Caller {
         subject: identity.namespace.clone(),
         api_key: credential.map(|credential| credential.to_string().into()),
         limits: Arc::clone(&identity.limits),
-        record: identity.limits.store_activations || wants_record(&parts.headers),
+        record: (identity.limits).keep(false, wants_record(&parts.headers)),
     }
 }
 

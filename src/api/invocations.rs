@@ -80,7 +80,7 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
         metrics::refused("storage");
         return Err(Error::unavailable(1, "too many records wait for the disk"));
     }
-    let caller = caller(&parts, &identity, &action);
+    let caller = caller(&parts, &identity, &action, options.wait.is_some());
     let mut call = call(&parts, action, payload, options.wait, admission);
     if parts.headers.contains_key(IDEMPOTENCY_KEY) {
         let what = format!("actions {name}");
@@ -195,7 +195,7 @@ pub(super) fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
     Json::parse_object(body).map_err(Error::malformed)
 }
 
-fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
+fn caller(parts: &Parts, identity: &Identity, action: &Action, waited_for: bool) -> Caller {
     // What is made of several actions passes it on to those that ask for it.
     let is_one = action.exec.code().is_some() && action.annotations.get("conductor").is_none();
     let wants_key = !is_one || action.annotations.is_truthy("provide-api-key", true);
@@ -208,7 +208,7 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action) -> Caller {
         subject: identity.namespace.clone(),
         api_key: wants_key.then(api_key).flatten(),
         limits: Arc::clone(&identity.limits),
-        record: identity.limits.store_activations || wants_record(&parts.headers),
+        record: (identity.limits).keep(waited_for, wants_record(&parts.headers)),
     }
 }
 

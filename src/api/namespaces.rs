@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::extract::{Place, authenticate};
 use super::{Front, wire};
-use crate::model::NamespaceLimits;
 use crate::model::limits::EffectiveLimits;
+use crate::model::{NamespaceLimits, StoreLevel};
 
 /// The one namespace of the key.
 pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
@@ -64,6 +64,10 @@ struct Shape<'a> {
     allowed_kinds: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     store_activations: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_blocking_result_level: Option<StoreLevel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_non_blocking_result_level: Option<StoreLevel>,
 }
 
 impl<'a> Shape<'a> {
@@ -88,6 +92,8 @@ impl<'a> Shape<'a> {
             truncation_size: own.truncation_size.map(bytes),
             allowed_kinds: &limits.allowed_kinds,
             store_activations: own.store_activations,
+            store_blocking_result_level: own.store_blocking_result_level,
+            store_non_blocking_result_level: own.store_non_blocking_result_level,
         }
     }
 }

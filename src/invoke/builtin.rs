@@ -64,7 +64,7 @@ pub(super) async fn run(invoker: &Invoker, caller: &Caller, step: Step) -> Arc<A
         annotations,
     });
     let activations = &invoker.0.store.activations;
-    if caller.record
+    if caller.record.keeps(record.response.status)
         && let Err(error) = activations.put(Arc::clone(&record))
     {
         tracing::error!(activation = %record.id, namespace = %record.namespace, %error, "a record is lost");

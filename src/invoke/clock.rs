@@ -265,7 +265,7 @@ impl Invoker {
             subject: namespace.clone(),
             api_key: None,
             limits: Arc::clone(&owner.limits),
-            record: owner.limits.store_activations,
+            record: owner.limits.keep(false, false),
         };
         let id = fire_id(schedule.generation, due);
         let fire = Fire {

@@ -188,7 +188,7 @@ impl<'a> Frame<'a> {
         parts.queue.cancels().forget(self.id);
         let store = &parts.store;
         let record = Arc::new(self.record(response));
-        if caller.record
+        if caller.record.keeps(record.response.status)
             && let Err(error) = store.activations.put(Arc::clone(&record))
         {
             tracing::error!(activation = %record.id, namespace = %record.namespace, %error, "a record is lost");
@@ -413,11 +413,13 @@ impl Invoker {
 
     /// Runs what was promised, and forgets it once its record is kept.
     async fn keep_promise(self, caller: Caller, step: Step, running: Counted) {
-        let (id, records) = (step.id, caller.record);
+        let (id, keep) = (step.id, caller.record);
         self.0.store.accepted.begin(id);
         if let Ok(record) = self.run(&caller, step).await {
             // It was put already, unless the store had no room then; a second one with its id is ignored.
-            while records && let Err(error) = self.0.store.activations.put(Arc::clone(&record)) {
+            while keep.keeps(record.response.status)
+                && let Err(error) = self.0.store.activations.put(Arc::clone(&record))
+            {
                 tracing::warn!(activation = %id, namespace = %record.namespace, %error, "a record waits for the store");
                 tokio::time::sleep(STORE_RETRY).await;
             }

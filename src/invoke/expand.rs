@@ -143,7 +143,7 @@ impl Invoker {
             tokio::task::yield_now().await;
         }
         let Due { fired, place, .. } = due;
-        let is_kept = !fired.record || {
+        let is_kept = !fired.record.keeps(Status::Success) || {
             let record = Arc::new(record(&fired, lines));
             let put = self.0.store.activations.put(Arc::clone(&record));
             if put.is_err() {
@@ -357,7 +357,7 @@ impl Invoker {
             &fired.arguments(),
         )
         .await;
-        if caller.record {
+        if caller.record.keeps(record.response.status) {
             self.keep(Arc::new(record)).await;
         }
     }

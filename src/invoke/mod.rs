@@ -39,7 +39,7 @@ pub(crate) use wait::{Admission, Waits};
 use crate::auth::{self, Keys, Throttle};
 use crate::model::dead_letter::DeadLetter;
 use crate::model::limits::EffectiveLimits;
-use crate::model::{Action, Activation, ActivationId, Digest, Json, Namespace};
+use crate::model::{Action, Activation, ActivationId, Digest, Json, Keep, Namespace};
 use crate::queue::Queue;
 use crate::queue::message::CANCELLED;
 use crate::store::{self, Store};
@@ -58,8 +58,8 @@ pub(crate) struct Caller {
     pub(crate) api_key: Option<Arc<str>>,
     /// What holds for the namespace.
     pub(crate) limits: Arc<EffectiveLimits>,
-    /// Whether the record is kept.
-    pub(crate) record: bool,
+    /// Which outcomes leave a record.
+    pub(crate) record: Keep,
 }
 
 /// What is invoked, and how.

@@ -20,7 +20,8 @@ use super::run::Step;
 use super::{Caller, Error, Invoker, new_id};
 use crate::auth::Admission;
 use crate::model::{
-    Action, Activation, ActivationId, EntityName, Fqn, Json, Namespace, Response, Status, Timestamp,
+    Action, Activation, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Response, Status,
+    Timestamp,
 };
 use crate::store;
 
@@ -85,7 +86,7 @@ pub(super) struct Again {
     policy: Policy,
     due: Timestamp,
     transaction: Arc<str>,
-    record: bool,
+    record: Keep,
 }
 
 /// A run that was promised.
@@ -156,7 +157,7 @@ impl Invoker {
                     let record =
                         unrun(caller, id, &shooting.action, response, shooting.redelivered);
                     let record = Arc::new(record);
-                    if caller.record {
+                    if caller.record.keeps(record.response.status) {
                         self.keep(Arc::clone(&record)).await;
                     }
                     break record;
@@ -164,7 +165,7 @@ impl Invoker {
                 Err(refused) => return Some(refused.to_string()),
             }
         };
-        if caller.record
+        if caller.record.keeps(ended.response.status)
             && !self.0.store.activations.has_room()
             && !self.is_recorded(caller, id).await
         {
@@ -316,7 +317,7 @@ impl Invoker {
                 &again.arguments,
             )
             .await;
-            if caller.record {
+            if caller.record.keeps(record.response.status) {
                 self.keep(Arc::new(record)).await;
             }
             return;

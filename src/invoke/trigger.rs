@@ -21,7 +21,7 @@ use super::retry::Policy;
 use super::{Caller, Error, Invoker};
 use crate::model::json::overlay;
 use crate::model::{
-    Action, ActivationId, EntityName, Fqn, Json, Namespace, Rule, Timestamp, Trigger, Version,
+    Action, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Rule, Timestamp, Trigger, Version,
 };
 use crate::store::catalog::Found;
 use crate::store::{self, Pending};
@@ -65,8 +65,8 @@ pub(super) struct Fired {
     pub(super) shots: Vec<Shot>,
     pub(super) transaction: Arc<str>,
     pub(super) accepted_at: Timestamp,
-    /// Whether records are kept.
-    pub(super) record: bool,
+    /// Which outcomes leave a record.
+    pub(super) record: Keep,
     /// When the clock was to fire it, if it was the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) due: Option<Timestamp>,
@@ -334,7 +334,7 @@ impl Invoker {
         namespace: &Namespace,
         subject: &Namespace,
         api_key: Option<&str>,
-        record: bool,
+        record: Keep,
     ) -> store::Result<Option<Caller>> {
         let owner = self.0.keys.owner(namespace).await?;
         Ok(owner.map(|owner| Caller {

@@ -11,7 +11,7 @@ use super::*;
 use crate::invoke::{Config, Events, Invoke, Parts, Refusal, Waits, new_id};
 use crate::model::params::Parameter;
 use crate::model::trigger::Link;
-use crate::model::{Activation, Annotations, Parameters, Status};
+use crate::model::{Activation, Annotations, Parameters, Status, StoreLevel};
 use crate::pool::{self, Pool};
 use crate::queue::{self, MemoryQueue, Queue as _};
 use crate::sandbox::Outcome;
@@ -61,7 +61,7 @@ pub(in crate::invoke) fn caller(record: bool) -> Caller {
         subject: guest(),
         api_key: Some("uuid:key".into()),
         limits: Arc::default(),
-        record,
+        record: if record { Keep::ALL } else { Keep::NOTHING },
     }
 }
 
@@ -291,6 +291,28 @@ async fn every_active_rule_runs_and_the_record_lists_them() {
     assert_eq!(good.response.result, payload(&given), "without credentials");
     rig.settled().await;
     assert!(rig.letters().await.is_empty(), "no rule asked for them");
+}
+
+#[tokio::test]
+async fn a_fire_whose_successes_leave_no_record_leaves_those_of_failures() {
+    let rig = rig(Config::default()).await;
+    rig.action("a", Script::echoes()).await;
+    rig.action("bad", Script::ends(Outcome::Died("trap".to_owned())))
+        .await;
+    let trigger = rig.trigger(&[("r1", "bad", true), ("r2", "a", true)]).await;
+    let caller = Caller {
+        record: Keep::at(StoreLevel::StoreFailures),
+        ..caller(true)
+    };
+    let fired = rig.invoker.fire(caller, Rig::fire(&trigger)).await;
+    let id = fired.expect("accepted").expect("heard");
+    rig.settled().await;
+    let failed = rig.record(ActivationId(id.0 + 1)).await;
+    assert_eq!(failed.response.status, Status::DeveloperError);
+    for id in [id, ActivationId(id.0 + 2)] {
+        let read = rig.store.activations.get(&guest(), id).await;
+        assert!(read.expect("a disk").is_none(), "it was a success");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keep::{Keep, StoreLevel};
+
 /// Limits of one action, as its JSON has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionLimits {
@@ -113,6 +115,12 @@ pub struct NamespaceLimits {
     /// Whether activation records are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_activations: Option<bool>,
+    /// Which outcomes of calls that were waited for leave a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_blocking_result_level: Option<StoreLevel>,
+    /// Which outcomes of everything else do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_non_blocking_result_level: Option<StoreLevel>,
     /// Instances kept warm beyond the keep-alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmed_container_keeping_count: Option<u64>,
@@ -150,8 +158,12 @@ pub struct EffectiveLimits {
     pub result_size_max: u64,
     /// Kinds allowed; empty allows all.
     pub allowed_kinds: Vec<String>,
-    /// Whether activation records are kept.
+    /// Whether activation records are kept at all.
     pub store_activations: bool,
+    /// Which outcomes of calls that were waited for leave a record.
+    pub store_blocking_result_level: StoreLevel,
+    /// Which outcomes of everything else do.
+    pub store_non_blocking_result_level: StoreLevel,
 }
 
 /// Both ends belong to it.
@@ -183,6 +195,8 @@ impl Default for EffectiveLimits {
             result_size_max: 1 << 20,
             allowed_kinds: Vec::new(),
             store_activations: true,
+            store_blocking_result_level: StoreLevel::StoreAlways,
+            store_non_blocking_result_level: StoreLevel::StoreAlways,
         }
     }
 }
@@ -238,6 +252,23 @@ impl EffectiveLimits {
                 .clone()
                 .unwrap_or_else(|| self.allowed_kinds.clone()),
             store_activations: own.store_activations.unwrap_or(self.store_activations),
+            store_blocking_result_level: own
+                .store_blocking_result_level
+                .unwrap_or(self.store_blocking_result_level),
+            store_non_blocking_result_level: own
+                .store_non_blocking_result_level
+                .unwrap_or(self.store_non_blocking_result_level),
+        }
+    }
+
+    /// Which records a call leaves; all, when it asks for them (`forced`).
+    #[must_use]
+    pub fn keep(&self, waited_for: bool, forced: bool) -> Keep {
+        match (forced, self.store_activations, waited_for) {
+            (true, ..) => Keep::ALL,
+            (false, false, _) => Keep::NOTHING,
+            (false, true, true) => Keep::at(self.store_blocking_result_level),
+            (false, true, false) => Keep::at(self.store_non_blocking_result_level),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, Activation, ActivationId, Json, Namespace, Timestamp};
+use crate::model::{Action, Activation, ActivationId, Json, Keep, Namespace, Timestamp};
 
 /// One invocation, accepted and not yet run.
 ///
@@ -32,8 +32,8 @@ pub(crate) struct Work {
     pub(crate) cause: Option<ActivationId>,
     /// Whether it was promised: in the log of accepted work until its record is kept.
     pub(crate) durable: bool,
-    /// Whether its record is kept (the namespace may say no).
-    pub(crate) record: bool,
+    /// Which outcomes leave a record (the namespace may say none).
+    pub(crate) record: Keep,
     /// Bytes of result the invoking namespace may have.
     pub(crate) result_bytes_max: usize,
     /// How often a run of it had begun before and was lost.

@@ -86,7 +86,7 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
 async fn finish(worker: &Worker, delivery: Delivery, record: Arc<Activation>, permit: Permit) {
     let work = &delivery.work;
     worker.queue.cancels().forget(work.id);
-    let put = if work.record {
+    let put = if work.record.keeps(record.response.status) {
         worker.store.activations.put(Arc::clone(&record))
     } else {
         Ok(())
@@ -291,7 +291,9 @@ impl Drop for Unfinished<'_> {
 
 /// Records and answers without waiting for anything.
 fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
-    if let Err(error) = worker.store.activations.put(Arc::clone(&record)) {
+    if delivery.work.record.keeps(record.response.status)
+        && let Err(error) = worker.store.activations.put(Arc::clone(&record))
+    {
         tracing::error!(activation = %record.id, namespace = %record.namespace, %error, "a record is lost");
     }
     worker.queue.reply(record.id, Answer::Done(record));

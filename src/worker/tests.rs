@@ -8,7 +8,7 @@ use super::{Config, Worker, WorkerHands};
 use crate::invoke::{Answer, Call, Caller, Error, Invoke, Invoker, Parts, Waits, new_id};
 use crate::model::{
     Action, ActionLimits, Activation, ActivationId, Annotations, Code, Digest, EntityName, Exec,
-    Fqn, Json, Namespace, Parameters, Status, Timestamp, Version,
+    Fqn, Json, Keep, Namespace, Parameters, Status, StoreLevel, Timestamp, Version,
 };
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
@@ -70,7 +70,7 @@ pub(crate) fn work(namespace: &str, name: &str) -> Work {
         accepted_at: Timestamp::now(),
         cause: None,
         durable: false,
-        record: true,
+        record: Keep::ALL,
         result_bytes_max: 1 << 20,
         redelivered: 0,
     }
@@ -146,7 +146,7 @@ impl Rig {
             namespace,
             api_key: None,
             limits: Arc::default(),
-            record: true,
+            record: Keep::ALL,
         };
         let call = Call {
             id: new_id(),
@@ -373,6 +373,40 @@ async fn accepted_work_is_recorded_once_and_forgotten() {
             .expect("a disk")
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn work_that_never_ran_obeys_the_storage_policy() {
+    let rig = rig(16);
+    let mut kept = Vec::new();
+    for keep in [
+        Keep::NOTHING,
+        Keep::at(StoreLevel::StoreFailuresNotApplicationErrors),
+        Keep::at(StoreLevel::StoreFailures),
+    ] {
+        let (caller, call) = Rig::call(action("a"), None);
+        let work = Work {
+            version: Work::VERSION,
+            id: call.id,
+            namespace: caller.namespace,
+            subject: caller.subject,
+            action: call.action,
+            params: call.payload,
+            api_key: None,
+            transaction: call.transaction,
+            accepted_at: Timestamp::now(),
+            cause: None,
+            durable: true,
+            record: keep,
+            result_bytes_max: 1 << 20,
+            redelivered: 0,
+        };
+        let delivery = rig.queue.delivery(work);
+        super::run::give_up(&rig.worker, delivery, "given up");
+        let read = rig.store.activations.get(&namespace(), call.id).await;
+        kept.push(read.expect("a disk").is_some());
+    }
+    assert_eq!(kept, [false, false, true], "it is an application error");
 }
 
 #[tokio::test]

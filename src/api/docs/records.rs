@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::operation::{any_of, array_of, schema};
 use super::schemas::{Schemas, object};
 use crate::api::admin::LIMIT_MAX;
-use crate::model::Status;
+use crate::model::{Status, StoreLevel};
 
 const STATUSES: [Status; 4] = [
     Status::Success,
@@ -15,9 +15,11 @@ const STATUSES: [Status; 4] = [
 ];
 
 /// Among effective limits, those that are shown only where they are set.
-const UNSET: [&str; 4] = [
+const UNSET: [&str; 6] = [
     "allowedKinds",
     "storeActivations",
+    "storeBlockingResultLevel",
+    "storeNonBlockingResultLevel",
     "maxPayloadSize",
     "truncationSize",
 ];
@@ -156,6 +158,7 @@ fn limits() -> Schemas {
     };
     let whole = json!({ "type": "integer", "minimum": 0 });
     let kinds = json!({ "type": "array", "items": { "type": "string" } });
+    let levels = json!({ "type": "string", "enum": StoreLevel::ALL.map(StoreLevel::as_str) });
     let settable = json!({ "type": "integer", "minimum": 0, "maximum": LIMIT_MAX });
     let mut own = all(&NUMBERS, &settable);
     own.extend(all(&SIZES, &settable));
@@ -166,6 +169,9 @@ fn limits() -> Schemas {
     for limits in [&mut own, &mut effective] {
         limits.insert("allowedKinds".to_owned(), kinds.clone());
         limits.insert("storeActivations".to_owned(), json!({ "type": "boolean" }));
+        for name in ["storeBlockingResultLevel", "storeNonBlockingResultLevel"] {
+            limits.insert(name.to_owned(), levels.clone());
+        }
     }
     let own = json!({ "type": "object", "additionalProperties": false, "properties": own,
         "description": "What a namespace sets itself; everything else follows the platform." });

@@ -570,8 +570,8 @@ async fn what_the_platform_answers_fits_its_schema() {
         assert_eq!(got.status.as_u16(), 401);
         check(&document, path, "GET", &got);
     }
-    let limits =
-        json!({"maxActionMemory": 1024, "allowedKinds": ["wasm:1"], "storeActivations": true});
+    let limits = json!({"maxActionMemory": 1024, "allowedKinds": ["wasm:1"], "storeActivations": true,
+        "storeBlockingResultLevel": "STORE_FAILURES"});
     for (method, suffix, body) in [
         ("PUT", "", String::new()),
         ("PUT", "", String::new()),
@@ -635,6 +635,7 @@ async fn the_limits_that_are_described_are_those_that_are_read() {
         let value = match schema["type"].as_str().expect("a type") {
             "integer" => json!(1),
             "boolean" => json!(true),
+            "string" => schema["enum"][0].clone(),
             _ => json!(["wasm:1"]),
         };
         whole.insert(name.clone(), value);

@@ -52,7 +52,7 @@ async fn a_fire_is_answered_202_with_the_id_in_body_and_header() {
     let (caller, fire) = &fired[0];
     assert_eq!(fire.payload.get(), r#"{"a":1}"#);
     assert_eq!(caller.api_key.as_deref(), Some(WELL_KNOWN_GUEST));
-    assert!(caller.record);
+    assert_eq!(caller.record, crate::model::Keep::ALL);
 }
 
 #[tokio::test]

@@ -404,7 +404,7 @@ impl Visit<'_> {
             // Nobody's key is at hand: of the owner's, a digest is kept.
             api_key: None,
             limits: Arc::clone(&owner.limits),
-            record: owner.limits.store_activations || forced,
+            record: owner.limits.keep(true, forced),
         }
     }
 }
