@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Uri};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
@@ -195,6 +195,7 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     let name = Place::anywhere(request.uri(), &identity)?.action(request.uri())?;
     let query = Query::of(request.uri());
     let with_code = query.flag_or("code", true)?;
+    permit_reading(&front, &identity, &name).await?;
     if query.flag("revisions")? {
         let rows = revisions::rows(&front, &identity, &name).await?;
         return wire::ok(&rows);
@@ -211,6 +212,26 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     } else {
         Ok(numbered(&action, wire::ok(&Whole::without_code(&action))?))
     }
+}
+
+/// Refuses to show what somebody else shares, where sharing is for running alone. Whether it is there is not looked at.
+async fn permit_reading(front: &Front, identity: &Identity, name: &Fqn) -> Result<()> {
+    let caller = &identity.namespace;
+    let Some(package) = package_of(name).filter(|_| front.config.shared_packages_execute_only)
+    else {
+        return Ok(());
+    };
+    let text = match front.state.resolver.package(caller, &package).await {
+        Ok(_) if name.namespace != *caller => {
+            format!("GET not permitted for '{package}' since it's an action in a shared package")
+        }
+        Ok(reached) if reached.provider().fqn.namespace != *caller => format!(
+            "GET not permitted for '{name}'. Resource does not exist or is an action in a shared package binding."
+        ),
+        // What is wrong is told where the action is looked up.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    Err(Error::new(StatusCode::FORBIDDEN, text))
 }
 
 /// The action `name` as it was when it had this revision, to be read or run by its owner.

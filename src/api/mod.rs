@@ -125,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) annotation_bytes_max: u64,
     /// Whether a web action's path must say `.http`, `.json`, …
     pub(crate) web_extension_required: bool,
+    /// Whether packages of others can be used and bound but not read, their actions' code included.
+    pub(crate) shared_packages_execute_only: bool,
     /// Bytes of web actions' answers kept in memory, as long as they say they may be.
     pub(crate) web_cache_bytes_max: u64,
     /// Of these, bytes for one namespace.
@@ -152,6 +154,7 @@ impl Default for Config {
             code_bytes_max: 48 << 20,
             annotation_bytes_max: 1 << 20,
             web_extension_required: false,
+            shared_packages_execute_only: false,
             web_cache_bytes_max: 256 << 20,
             web_cache_namespace_bytes_max: 16 << 20,
             revisions_max: 10,

@@ -173,6 +173,17 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     let name = Place::anywhere(request.uri(), &identity)?.entity(request.uri())?;
     let resolver = &front.state.resolver;
     let reached = resolver.package(&identity.namespace, &name).await?;
+    let is_foreign = reached.provider().fqn.namespace != identity.namespace;
+    if is_foreign && front.config.shared_packages_execute_only {
+        let text = match name.namespace == identity.namespace {
+            true => format!(
+                "GET not permitted since {} is a binding of a shared package",
+                name.name
+            ),
+            false => format!("GET not permitted for '{name}' since it's a shared package"),
+        };
+        return Err(Error::new(StatusCode::FORBIDDEN, text));
+    }
     let contents = contents(&front, &reached.provider().fqn).await?;
     let (feeds, actions) = contents
         .into_iter()

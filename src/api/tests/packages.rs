@@ -339,6 +339,73 @@ async fn others_see_what_is_shared_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_is_shared_for_running_alone_cannot_be_read() {
+    let config = Config {
+        shared_packages_execute_only: true,
+        ..Config::default()
+    };
+    let site = Site::with(EffectiveLimits::default(), config).await;
+    for (path, body) in [
+        ("_/packages/open", json!({"publish": true})),
+        ("_/packages/shut", json!({})),
+        ("_/actions/open/a", exec()),
+    ] {
+        site.other("PUT", path, body).await.is(200);
+    }
+    site.put("_/packages/b", bind("whisk.system/open"))
+        .await
+        .is(200);
+    let shared =
+        "GET not permitted for 'whisk.system/open' since it's an action in a shared package";
+    let missing = "Resource does not exist or is an action in a shared package binding.";
+    for (path, text) in [
+        ("whisk.system/actions/open/a", shared.to_owned()),
+        ("whisk.system/actions/open/a?code=false", shared.to_owned()),
+        ("whisk.system/actions/open/none", shared.to_owned()),
+        (
+            "whisk.system/actions/shut/a",
+            forbidden("whisk.system/shut/a"),
+        ),
+        (
+            "_/actions/b/a",
+            format!("GET not permitted for 'guest/b/a'. {missing}"),
+        ),
+        (
+            "_/actions/b/none",
+            format!("GET not permitted for 'guest/b/none'. {missing}"),
+        ),
+        (
+            "whisk.system/packages/open",
+            "GET not permitted for 'whisk.system/open' since it's a shared package".to_owned(),
+        ),
+        (
+            "_/packages/b",
+            "GET not permitted since b is a binding of a shared package".to_owned(),
+        ),
+    ] {
+        site.get(path).await.refuses(403, &text);
+    }
+    for path in ["whisk.system/actions/open/a", "_/actions/b/a"] {
+        site.guest("POST", path, "").await.is(202);
+    }
+    site.other("GET", "_/actions/open/a", Value::Null)
+        .await
+        .is(200);
+    site.put("_/packages/mine", json!({})).await.is(200);
+    site.put("_/actions/mine/a", exec()).await.is(200);
+    site.put("_/packages/own", bind("guest/mine")).await.is(200);
+    for path in [
+        "_/actions/mine/a",
+        "_/actions/own/a",
+        "_/packages/mine",
+        "_/packages/own",
+    ] {
+        site.get(path).await.is(200);
+    }
+    site.get("_/actions/none/a").await.is(404);
+}
+
+#[tokio::test]
 async fn wrong_bodies_and_verbs_are_refused() {
     let site = Site::new().await;
     site.guest("PUT", "_/packages/p", "")

@@ -100,6 +100,7 @@ sections! {
     s2_5_lists: "2.5-lists.json";
     s2_6_actions: "2.6-actions.json";
     s2_7_packages: "2.7-packages.json";
+    s2_7_execute_only: "2.7-execute-only.json";
     s2_8_triggers: "2.8-triggers.json";
     s2_9_rules: "2.9-rules.json";
     s2_10_parameters: "2.10-parameters.json";
