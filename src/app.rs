@@ -25,12 +25,14 @@ use crate::config::{self, Config};
 use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Events, Invoker, Running, Upload, UploadError, Waits};
-use crate::model::{Digest, Timestamp};
+use crate::model::{Action, Digest, Timestamp};
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
 use crate::queue::{Hands, MemoryQueue, Queue, Replies};
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Wasmtime};
 use crate::store::catalog::Catalog;
+use crate::store::seal::Seal;
+use crate::store::sealed::Sealed;
 use crate::store::watched::{Hub, Watched};
 use crate::store::{Store, Tenants, embedded};
 use crate::system;
@@ -81,6 +83,8 @@ struct Engine {
     /// What goes on behind answers.
     events: Arc<Events>,
     store: Store,
+    /// What encrypts what is stored.
+    seal: Arc<Seal>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -116,6 +120,11 @@ impl App {
         let (folder, limits) = (config.server.data.clone(), config.store.clone());
         let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
         let (mut store, keeper) = opened?;
+        let seal = Seal::load(&config.encryption, &config.server.data);
+        let seal = Arc::new(seal.map_err(anyhow::Error::msg)?);
+        if seal.has_keys() {
+            store.accepted = Arc::new(Sealed::new(store.accepted, Arc::clone(&seal)));
+        }
         let hub = Arc::new(Hub::default());
         store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
         auth::ensure_defaults(&*store.tenants, &config.auth).await?;
@@ -137,7 +146,7 @@ impl App {
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
-        let engine = Engine::new(&config, &sandbox, &store, &guests, hub);
+        let engine = Engine::new(&config, &sandbox, &store, &guests, hub, seal);
         let summary = summary(&config, &sandbox, &engine);
         let mut upkeep = engine.upkeep();
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
@@ -334,7 +343,8 @@ fn state(
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
     let ready = engine.clone();
-    let catalog = Catalog::new(Arc::clone(&store.entities), CATALOG_ENTRIES_MAX);
+    let (entities, seal) = (Arc::clone(&store.entities), Arc::clone(&engine.seal));
+    let catalog = Catalog::sealing(entities, CATALOG_ENTRIES_MAX, seal);
     let catalog = Arc::new(catalog);
     let resolver = Arc::new(Resolver::new(Arc::clone(&catalog)));
     let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
@@ -384,6 +394,7 @@ impl Engine {
         store: &Store,
         guests: &Runtime,
         hub: Arc<Hub>,
+        seal: Arc<Seal>,
     ) -> Self {
         let queue = MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted));
         let pool = Pool::new(
@@ -416,6 +427,7 @@ impl Engine {
             hub,
             events: Arc::new(Events::new(config.invoke.clone())),
             store: store.clone(),
+            seal,
         }
     }
 
@@ -429,7 +441,8 @@ impl Engine {
                 continue;
             }
             match serde_json::from_slice::<Work>(&pending.work) {
-                Ok(work) if work.version == Work::VERSION => {
+                Ok(mut work) if work.version == Work::VERSION => {
+                    self.unseal(&mut work);
                     let recorded = self.store.activations.get(&work.namespace, work.id).await?;
                     match recorded {
                         // It had ended; only its settlement was lost.
@@ -458,6 +471,19 @@ impl Engine {
             }
         }
         Ok(composed + self.worker.recover(unfinished))
+    }
+
+    /// Decrypts the parameters that came with the work's action: of its own namespace, and of packages it was reached through.
+    fn unseal(&self, work: &mut Work) {
+        let mut action = Action::clone(&work.action);
+        let reached = work.action.address();
+        let namespaces = [
+            &work.action.fqn.namespace,
+            &reached.namespace,
+            &work.namespace,
+        ];
+        self.seal.open(&namespaces, &mut action.parameters);
+        work.action = Arc::new(action);
     }
 
     /// What happens now and then, until the set is shut down.

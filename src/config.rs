@@ -21,7 +21,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use crate::model::limits::{EffectiveLimits, Range};
-use crate::store::embedded;
+use crate::store::{embedded, seal};
 use crate::{api, auth, invoke, pool, queue, sandbox, system, telemetry, worker};
 
 /// The embedded documentation of every knob.
@@ -56,6 +56,8 @@ pub struct Config {
     pub(crate) sandbox: sandbox::Config,
     /// Activation records and their retention.
     pub(crate) store: embedded::Config,
+    /// What is stored in no clear text.
+    pub(crate) encryption: seal::Config,
     /// What every namespace finds in `/whisk.system`.
     pub(crate) system: system::Config,
 }
@@ -251,6 +253,7 @@ impl Config {
         self.server.validate().map_err(of("server"))?;
         self.log.validate().map_err(of("log"))?;
         self.auth.validate().map_err(of("auth"))?;
+        self.encryption.validate().map_err(of("encryption"))?;
         self.limits
             .possible()
             .map_err(|(key, Range { min, max })| {

@@ -262,7 +262,7 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Re
         Some(_) => None,
         None => {
             let body = json_body(&parts.headers, &body)?;
-            Some(actions_put::read(&front, body, &identity.limits)?)
+            Some(actions_put::read(&front, body, &identity)?)
         }
     };
     drop(body);

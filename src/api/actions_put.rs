@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 
 use super::actions::{check_package, package_of};
-use super::entities::{expect, version, within};
+use super::entities::{expect, openable, version, within};
 use super::error::{Error, Result};
 use super::{Front, revisions, sequences};
 use crate::auth::Identity;
 use crate::model::action_put::LimitsPut;
-use crate::model::limits::EffectiveLimits;
 use crate::model::{
     Action, ActionLimits, ActionPut, Annotations, Code, CodePut, Digest, Exec, ExecPut, Fqn, Json,
     Parameters, Timestamp, kind,
@@ -18,12 +17,13 @@ use crate::model::{
 use crate::store::Revision;
 
 /// Reads the body of a PUT and holds it to the limits of size.
-pub(super) fn read(front: &Front, body: &[u8], limits: &EffectiveLimits) -> Result<ActionPut> {
+pub(super) fn read(front: &Front, body: &[u8], identity: &Identity) -> Result<ActionPut> {
     let put = ActionPut::parse(body).map_err(Error::malformed)?;
     let exec = put.exec.as_ref().map_or(0, ExecPut::size);
     within("exec", exec, front.config.code_bytes_max)?;
     let parameters = put.parameters.as_ref().map_or(0, Parameters::size);
-    within("parameters", parameters, limits.parameter_size_max)?;
+    within("parameters", parameters, identity.limits.parameter_size_max)?;
+    openable(front, &identity.namespace, put.parameters.as_ref())?;
     Ok(put)
 }
 

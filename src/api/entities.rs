@@ -13,7 +13,7 @@ use super::Front;
 use super::error::{Error, Result};
 use super::extract::{Payload, expect_json};
 use crate::model::limits::EffectiveLimits;
-use crate::model::{Common, Fqn, Parameters, Version};
+use crate::model::{Common, Fqn, Namespace, Parameters, Version};
 use crate::store::catalog::Found;
 use crate::store::entity::Kind;
 use crate::store::{Expect, Revision};
@@ -81,6 +81,28 @@ pub(super) fn within_sizes(front: &Front, limits: &EffectiveLimits, put: &Common
         annotations,
         front.config.annotation_bytes_max,
     )
+}
+
+/// Refuses values that are said to be encrypted and that no key opens: they were taken from elsewhere, or are none.
+pub(super) fn openable(
+    front: &Front,
+    namespace: &Namespace,
+    parameters: Option<&Parameters>,
+) -> Result<()> {
+    let Some(parameters) = parameters else {
+        return Ok(());
+    };
+    if parameters.0.iter().all(|one| one.encryption.is_none()) {
+        return Ok(());
+    }
+    let mut opened = parameters.clone();
+    front.state.catalog.seal().open(&[namespace], &mut opened);
+    match opened.locked() {
+        None => Ok(()),
+        Some(key) => Err(Error::malformed(format!(
+            "parameter '{key}' is said to be encrypted, and not as this server does it for '{namespace}'; leave 'encryption' out"
+        ))),
+    }
 }
 
 /// What is stored under `name`; 409 when that is something else.

@@ -293,6 +293,9 @@ impl From<invoke::Error> for Error {
             invoke::Error::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, error.to_string()),
             invoke::Error::Refused(refusal) => refusal.into(),
             invoke::Error::Store(error) => error.into(),
+            invoke::Error::Locked { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
             invoke::Error::Unavailable(cause) => Self::unavailable(1, cause),
         }
     }

@@ -8,7 +8,9 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
-use super::entities::{expect, json_body, replaced, stored, to_the_end, version, within_sizes};
+use super::entities::{
+    expect, json_body, openable, replaced, stored, to_the_end, version, within_sizes,
+};
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
 use super::paging::{Asked, asked};
@@ -230,6 +232,7 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Re
     let body = json_body(&parts.headers, &body)?;
     let put = PackagePut::parse(body, &identity.namespace).map_err(Error::malformed)?;
     within_sizes(&front, &identity.limits, &put.common)?;
+    openable(&front, &name.namespace, put.common.parameters.as_ref())?;
     let provider = match &put.binding {
         Some(target) => Some(provider(&front, &identity.namespace, target).await?),
         None => None,

@@ -143,7 +143,10 @@ pub(super) async fn of(front: &Front, action: &Action, number: u64) -> Result<Ac
     let items = &front.state.store.items;
     let found = items.get(namespace, Shelf::Revisions, &name).await?;
     let (item, _) = found.ok_or_else(Error::not_found)?;
-    parse(&item)
+    let mut past = parse(&item)?;
+    let seal = front.state.catalog.seal();
+    seal.open(&[namespace], &mut past.parameters);
+    Ok(past)
 }
 
 /// Keeps `former`, stored at `revision` and about to be replaced.

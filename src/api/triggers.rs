@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::entities::{
-    ATTEMPTS_MAX, expect, json_body, replaced, stored, to_the_end, version, within_sizes,
+    ATTEMPTS_MAX, expect, json_body, openable, replaced, stored, to_the_end, version, within_sizes,
 };
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
@@ -123,6 +123,7 @@ pub(super) async fn put(State(front): State<Arc<Front>>, request: Request) -> Re
     let body = json_body(&parts.headers, &body)?;
     let put = Common::parse(body).map_err(Error::malformed)?;
     within_sizes(&front, &identity.limits, &put)?;
+    openable(&front, &name.namespace, put.parameters.as_ref())?;
     let trigger = write(&front, &parts.uri, name, put).await?;
     wire::ok(&Whole::of(&trigger))
 }

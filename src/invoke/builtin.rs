@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::run::Step;
-use super::{Caller, Invoker, feed};
+use super::{Caller, Error, Invoker, feed};
 use crate::model::json::overlay;
 use crate::model::{Action, Activation, Annotations, Exec, Json, Response, Status, Timestamp};
 
@@ -30,8 +30,16 @@ async fn perform(invoker: &Invoker, caller: &Caller, action: &Action, params: &J
 /// Runs the action of `step` to its end and keeps the record of it.
 pub(super) async fn run(invoker: &Invoker, caller: &Caller, step: Step) -> Arc<Activation> {
     let (started, action) = (Timestamp::now(), &step.action);
-    let params = overlay(&[&action.parameters.run_object(), &step.payload]);
-    let response = perform(invoker, caller, action, &params).await;
+    let response = match action.parameters.locked() {
+        Some(key) => {
+            let error = Error::locked(key, &action.fqn);
+            Response::error(Status::InternalError, &error.to_string())
+        }
+        None => {
+            let params = overlay(&[&action.parameters.run_object(), &step.payload]);
+            perform(invoker, caller, action, &params).await
+        }
+    };
     let ended = Timestamp::now().max(started);
     let number = |value: u64| Json::from(value);
     let mut annotations = Annotations::default();

@@ -183,7 +183,7 @@ fn without_final(action: &Action, payload: &Json) -> Json {
     }
     let is_bound = |key: &str| {
         let mut bound = action.parameters.0.iter();
-        bound.any(|one| one.key == key && one.value.get() != "null")
+        bound.any(|one| one.key == key && one.plain().is_none_or(|value| value.get() != "null"))
     };
     let Some(fields) = Fields::of(payload) else {
         return payload.clone();

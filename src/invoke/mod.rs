@@ -39,7 +39,7 @@ pub(crate) use wait::{Admission, Waits};
 use crate::auth::{self, Keys, Throttle};
 use crate::model::dead_letter::DeadLetter;
 use crate::model::limits::EffectiveLimits;
-use crate::model::{Action, Activation, ActivationId, Digest, Json, Keep, Namespace};
+use crate::model::{Action, Activation, ActivationId, Digest, Fqn, Json, Keep, Namespace};
 use crate::queue::Queue;
 use crate::queue::message::CANCELLED;
 use crate::store::{self, Store};
@@ -104,12 +104,25 @@ pub(crate) enum Error {
     /// It was to be durable, and could not be made so.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A parameter of what is called cannot be decrypted; names it, and what it belongs to.
+    #[error(
+        "Parameter '{key}' of '{of}' is encrypted with a key that this server was not given. Set it anew, or have the key configured."
+    )]
+    Locked { key: String, of: Box<Fqn> },
     /// Ours.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl Error {
+    /// Of parameter `key`.
+    fn locked(key: &str, of: &Fqn) -> Self {
+        Self::Locked {
+            key: key.to_owned(),
+            of: Box::new(of.clone()),
+        }
+    }
+
     /// One word for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -119,6 +132,7 @@ impl Error {
             Self::Refused(Refusal::Backlog { .. }) => "backlog",
             Self::Refused(Refusal::Overload { .. }) => "overload",
             Self::Store(_) => "storage",
+            Self::Locked { .. } => "encryption",
             Self::Unavailable(_) => "internal",
         }
     }

@@ -23,6 +23,7 @@ fn parameters(pairs: &[(&str, u64)]) -> Parameters {
         value: Json::from(*value),
         init: false,
         encryption: None,
+        opened: None,
     };
     Parameters(pairs.iter().map(one).collect())
 }

@@ -51,6 +51,9 @@ fn parameters(action: &Action, payload: Json) -> Result<Json, Error> {
     if action.parameters.0.is_empty() || !payload.is_object() {
         return Ok(payload);
     }
+    if let Some(key) = action.parameters.locked() {
+        return Err(Error::locked(key, &action.fqn));
+    }
     if action.annotations.is_true("final")
         && let Some(fields) = Fields::of(&payload)
     {
@@ -59,7 +62,7 @@ fn parameters(action: &Action, payload: Json) -> Result<Json, Error> {
                 .parameters
                 .0
                 .iter()
-                .any(|p| p.key == key && p.value.get() != "null")
+                .any(|p| p.key == key && p.plain().is_none_or(|value| value.get() != "null"))
         };
         if fields.0.iter().any(|(key, _)| is_final(key)) {
             return Err(Error::ReservedParameters);

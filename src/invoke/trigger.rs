@@ -183,7 +183,7 @@ impl Invoker {
             api_key: api_key.map(|key| key.to_string()),
             trigger: trigger.fqn.name.clone(),
             version: trigger.version,
-            below: self.below(trigger, fire.headers),
+            below: self.below(trigger, fire.headers)?,
             payload: fire.payload,
             shots,
             transaction: fire.transaction,
@@ -195,7 +195,10 @@ impl Invoker {
     }
 
     /// What lies below the payload: the trigger's own parameters, and the headers over them.
-    fn below(&self, trigger: &Trigger, mut headers: Vec<(String, String)>) -> Json {
+    fn below(&self, trigger: &Trigger, mut headers: Vec<(String, String)>) -> Result<Json, Error> {
+        if let Some(key) = trigger.parameters.locked() {
+            return Err(Error::locked(key, &trigger.fqn));
+        }
         let own = match trigger.parameters.0.is_empty() {
             true => Json::empty_object(),
             false => trigger.parameters.run_object(),
@@ -204,11 +207,11 @@ impl Invoker {
             headers.retain(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
         }
         if headers.is_empty() {
-            return own;
+            return Ok(own);
         }
         let headers: BTreeMap<String, String> = headers.into_iter().collect();
         let headers = Json::from_serialize(&serde_json::json!({ "__ow_headers": headers }));
-        overlay(&[&own, &headers])
+        Ok(overlay(&[&own, &headers]))
     }
 
     /// Whether the rule wants failures tried again.

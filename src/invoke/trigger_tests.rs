@@ -153,6 +153,7 @@ impl Rig {
                 value: payload(&json!(1)),
                 init: false,
                 encryption: None,
+                opened: None,
             }]),
             annotations: Annotations::default(),
             rules: rules.collect::<BTreeMap<_, _>>(),

@@ -118,6 +118,7 @@ impl Sequence {
             value: Json::from_serialize(&names),
             init: false,
             encryption: None,
+            opened: None,
         }])
     }
 

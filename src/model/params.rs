@@ -17,9 +17,23 @@ pub struct Parameter {
     /// Delivered as an environment variable at init instead of with each run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub init: bool,
-    /// Cipher the value is stored under, as the client said.
+    /// Cipher the value is stored under, or what the client said it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
+    /// What an encrypted value says, once it was decrypted; never shown or stored.
+    #[serde(skip)]
+    pub opened: Option<Json>,
+}
+
+impl Parameter {
+    /// The value as the action sees it; `None` when it is encrypted and was not decrypted.
+    #[must_use]
+    pub fn plain(&self) -> Option<&Json> {
+        match &self.encryption {
+            None => Some(&self.value),
+            Some(_) => self.opened.as_ref(),
+        }
+    }
 }
 
 /// Bound parameters, at most one per key.
@@ -47,6 +61,13 @@ impl Parameters {
         Self(below.chain(&over.0).cloned().collect())
     }
 
+    /// The first that is encrypted and was not decrypted.
+    #[must_use]
+    pub fn locked(&self) -> Option<&str> {
+        let locked = self.0.iter().find(|p| p.plain().is_none());
+        locked.map(|p| p.key.as_str())
+    }
+
     /// Those delivered with each run, as one JSON object.
     #[must_use]
     pub fn run_object(&self) -> Json {
@@ -54,7 +75,7 @@ impl Parameters {
             .0
             .iter()
             .filter(|p| !p.init)
-            .map(|p| (p.key.clone(), p.value.to_value()));
+            .filter_map(|p| Some((p.key.clone(), p.plain()?.to_value())));
         Json::from_serialize(&run.collect::<serde_json::Map<_, _>>())
     }
 
@@ -68,7 +89,7 @@ impl Parameters {
         self.0
             .iter()
             .filter(|p| p.init)
-            .map(|p| (p.key.clone(), text(&p.value)))
+            .filter_map(|p| Some((p.key.clone(), text(p.plain()?))))
             .collect()
     }
 }

@@ -154,6 +154,7 @@ pub(super) fn parameters(raw: &RawValue) -> Result<Parameters, Malformed> {
             key: one.key,
             init: one.init.unwrap_or(false),
             encryption: one.encryption,
+            opened: None,
         };
         if parameter.key.is_empty() {
             return Err("parameters malformed!".into());

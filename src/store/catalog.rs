@@ -23,6 +23,7 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 
 use super::entity::{Entity, Kind, key_of};
+use super::seal::Seal;
 use super::{Collection, Entities, EntityFilter, Error, Expect, Page, Result, Revision};
 use crate::model::{Digest, EntityName, Fqn, Namespace};
 
@@ -49,6 +50,7 @@ struct Inner {
     /// Keys in the order the hand meets them; at most one per cached entry and one per entry removed since.
     hand: Mutex<VecDeque<Fqn>>,
     entries_max: usize,
+    seal: Arc<Seal>,
 }
 
 #[derive(Default)]
@@ -74,14 +76,26 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// A catalog that keeps at most `entries_max` entities in memory.
+    /// A catalog that keeps at most `entries_max` entities in memory, and encrypts nothing.
+    #[cfg(test)]
     pub(crate) fn new(entities: Arc<dyn Entities>, entries_max: usize) -> Self {
+        Self::sealing(entities, entries_max, Arc::default())
+    }
+
+    /// A catalog that keeps at most `entries_max` entities in memory, where their parameters are in clear text, and has
+    /// them stored as `seal` says.
+    pub(crate) fn sealing(
+        entities: Arc<dyn Entities>,
+        entries_max: usize,
+        seal: Arc<Seal>,
+    ) -> Self {
         Self(Arc::new(Inner {
             entities,
             cached: DashMap::default(),
             stripes: std::array::from_fn(|_| Stripe::default()),
             hand: Mutex::default(),
             entries_max: entries_max.max(1),
+            seal,
         }))
     }
 
@@ -110,7 +124,7 @@ impl Catalog {
         let Some((document, revision)) = self.0.entities.get(&key_of(fqn)).await? else {
             return Ok(None);
         };
-        let entity = Entity::parse(&document)?;
+        let entity = Entity::parse(&document, &self.0.seal)?;
         self.0.fill(fqn, &entity, revision, writes_seen);
         Ok(Some((entity, revision)))
     }
@@ -121,10 +135,13 @@ impl Catalog {
     /// [`Error::Conflict`] when what is stored is not what was expected; nothing changes then.
     pub(crate) async fn put<T: Kind>(
         &self,
-        entity: T,
+        mut entity: T,
         code: Option<Arc<str>>,
         expect: Expect,
     ) -> Result<Arc<T>> {
+        if let Some((namespace, parameters)) = entity.secrets() {
+            self.0.seal.close(namespace, parameters)?;
+        }
         let (inner, written) = (Arc::clone(&self.0), Arc::new(entity));
         let entity = T::entity(Arc::clone(&written));
         finish(tokio::spawn(async move {
@@ -165,7 +182,9 @@ impl Catalog {
     ) -> Result<Vec<Arc<T>>> {
         let filter = filter(T::COLLECTION, package);
         let documents = self.0.entities.list(namespace, &filter, page).await?;
-        let entities = documents.iter().map(Entity::parse);
+        let entities = documents
+            .iter()
+            .map(|document| Entity::parse(document, &self.0.seal));
         entities
             .filter_map(|entity| entity.map(T::of).transpose())
             .collect()
@@ -184,6 +203,11 @@ impl Catalog {
     /// The code string exactly as it was uploaded.
     pub(crate) async fn code(&self, digest: &Digest) -> Result<Option<Arc<str>>> {
         self.0.entities.code(digest).await
+    }
+
+    /// What encrypts what is stored.
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.0.seal
     }
 
     /// Forgets what it keeps of a namespace that was deleted.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::seal::Seal;
 use super::{Collection, Document, EntityKey, Error, Result};
 use crate::ahead::fetch_shared;
-use crate::model::{Action, Digest, Fqn, Package, Rule, Timestamp, Trigger};
+use crate::model::{
+    Action, Digest, Exec, Fqn, Namespace, Package, Parameters, Rule, Timestamp, Trigger,
+};
 
 /// An entity of any kind.
 #[derive(Debug, Clone)]
@@ -81,26 +84,31 @@ impl Entity {
         })
     }
 
-    /// What `document` says.
-    pub(super) fn parse(document: &Document) -> Result<Self> {
+    /// What `document` says, with what `seal` opens of it.
+    pub(super) fn parse(document: &Document, seal: &Seal) -> Result<Self> {
         Ok(match document.collection {
-            Collection::Actions => Self::Action(Arc::new(parse(document)?)),
-            Collection::Packages => Self::Package(Arc::new(parse(document)?)),
-            Collection::Rules => Self::Rule(Arc::new(parse(document)?)),
-            Collection::Triggers => Self::Trigger(Arc::new(parse(document)?)),
+            Collection::Actions => Self::Action(parse(document, seal)?),
+            Collection::Packages => Self::Package(parse(document, seal)?),
+            Collection::Rules => Self::Rule(parse(document, seal)?),
+            Collection::Triggers => Self::Trigger(parse(document, seal)?),
         })
     }
 }
+
+/// Parameters, and the namespace they are encrypted for.
+pub(crate) type Secrets<'a> = Option<(&'a Namespace, &'a mut Parameters)>;
 
 /// A type of the model that is an entity.
 pub(crate) trait Kind: Sized + Send + Sync + 'static {
     const COLLECTION: Collection;
     fn entity(this: Arc<Self>) -> Entity;
     fn of(entity: Entity) -> Option<Arc<Self>>;
+    /// Its parameters, as far as they are encrypted, and whose they are.
+    fn secrets(&mut self) -> Secrets<'_>;
 }
 
 macro_rules! is_entity {
-    ($kind:ident, $collection:ident) => {
+    ($kind:ident, $collection:ident, $secrets:path) => {
         impl Kind for $kind {
             const COLLECTION: Collection = Collection::$collection;
 
@@ -114,14 +122,38 @@ macro_rules! is_entity {
                     _ => None,
                 }
             }
+
+            fn secrets(&mut self) -> Secrets<'_> {
+                $secrets(self)
+            }
         }
     };
 }
 
-is_entity!(Action, Actions);
-is_entity!(Package, Packages);
-is_entity!(Rule, Rules);
-is_entity!(Trigger, Triggers);
+is_entity!(Action, Actions, of_action);
+is_entity!(Package, Packages, of_package);
+is_entity!(Rule, Rules, of_rule);
+is_entity!(Trigger, Triggers, of_trigger);
+
+/// The parameters of a sequence are its components, which are shown anyway.
+fn of_action(action: &mut Action) -> Secrets<'_> {
+    match action.exec {
+        Exec::Sequence(_) => None,
+        Exec::Code(_) | Exec::Builtin(_) => Some((&action.fqn.namespace, &mut action.parameters)),
+    }
+}
+
+fn of_package(package: &mut Package) -> Secrets<'_> {
+    Some((&package.fqn.namespace, &mut package.parameters))
+}
+
+fn of_rule(_: &mut Rule) -> Secrets<'_> {
+    None
+}
+
+fn of_trigger(trigger: &mut Trigger) -> Secrets<'_> {
+    Some((&trigger.fqn.namespace, &mut trigger.parameters))
+}
 
 pub(super) fn key_of(fqn: &Fqn) -> EntityKey {
     EntityKey {
@@ -137,7 +169,11 @@ fn json<T: Serialize>(value: &T) -> Result<Arc<str>> {
         .map_err(|error| Error::Unavailable(format!("an entity has no JSON: {error}")))
 }
 
-fn parse<T: DeserializeOwned>(document: &Document) -> Result<T> {
-    serde_json::from_str(&document.body)
-        .map_err(|error| Error::Corrupt(format!("{}: {error}", document.key.name)))
+fn parse<T: Kind + DeserializeOwned>(document: &Document, seal: &Seal) -> Result<Arc<T>> {
+    let mut entity: T = serde_json::from_str(&document.body)
+        .map_err(|error| Error::Corrupt(format!("{}: {error}", document.key.name)))?;
+    if let Some((namespace, parameters)) = entity.secrets() {
+        seal.open(&[namespace], parameters);
+    }
+    Ok(Arc::new(entity))
 }

@@ -18,6 +18,8 @@ pub(crate) mod entity;
 pub(crate) mod fake;
 #[cfg(test)]
 mod items_suite;
+pub(crate) mod seal;
+pub(crate) mod sealed;
 #[cfg(test)]
 mod suite;
 pub(crate) mod watched;

@@ -25,6 +25,7 @@ mod contract_web;
 mod contract_web_cache;
 mod drain;
 mod durability;
+mod encryption;
 mod fairness;
 mod guest_files;
 mod harness;

@@ -78,6 +78,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["api/"]),
     ("hyper_util", &["api/"]),
     ("rusqlite", &["store/embedded/"]),
+    ("aes_gcm", &["store/seal.rs"]),
     ("croner", &["model/schedule.rs"]),
     ("jiff", &["model/schedule.rs"]),
     ("clap", &["cli/"]),

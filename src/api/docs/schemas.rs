@@ -66,7 +66,7 @@ fn basics() -> Schemas {
             "key": { "type": "string" },
             "value": {},
             "init": { "type": "boolean", "description": "Given to the action at its start, as an environment variable." },
-            "encryption": { "type": "string", "description": "Kept as it is." },
+            "encryption": { "type": "string", "description": "The value is encrypted, and how." },
         }),
         &["init", "encryption"],
     );

@@ -104,6 +104,7 @@ sections! {
     s2_8_triggers: "2.8-triggers.json";
     s2_9_rules: "2.9-rules.json";
     s2_10_parameters: "2.10-parameters.json";
+    s2_10_encryption: "2.10-encryption.json";
     s2_11_annotations: "2.11-annotations.json";
     s2_12_system: "2.12-system.json";
     s3_1_invoke: "3.1-invoke.json";

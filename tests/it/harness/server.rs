@@ -242,6 +242,12 @@ impl Server {
         let config = self.config.clone();
         Self::start_in(&self.folder, &config)
     }
+
+    /// As [`Server::restart`], with another configuration.
+    #[track_caller]
+    pub(crate) fn restart_with(self, config: &str) -> Self {
+        Self::start_in(&self.folder, config)
+    }
 }
 
 impl Drop for Server {

@@ -1,0 +1,320 @@
+//! Encryption at rest: what tenants bind to actions, packages and triggers, and the log of accepted work.
+//!
+//! Every configured key decrypts, the first one encrypts. Each namespace has a key of its own, derived from it, and a value is
+//! bound to the name of its parameter: the text that somebody sees of a value opens nowhere else. AES in Galois/Counter mode
+//! tells a wrong key from the right one, so no key has to be named, and what was encrypted under a former key is read as
+//! long as that key is configured. What was stored before there was a key is read, and encrypted when it is written next.
+//!
+//! A small file in the data folder is encrypted with the key in use: a server that is started without a key that opens it
+//! stops at once, rather than at the first call that needs a parameter.
+
+use std::fmt;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use aes_gcm::aead::{Aead as _, Payload};
+use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit as _, Nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Error, Result};
+use crate::model::params::Parameter;
+use crate::model::{ActivationId, Json, Namespace, Parameters};
+
+/// The file that tells whether the right key is there.
+const CHECK_FILE: &str = "encryption.check";
+
+/// What that file says.
+const CHECK_TEXT: &[u8] = b"wisp";
+
+/// Bytes of a nonce. Random ones are safe for 2^32 values under one key: each namespace has its own.
+const NONCE_BYTES: usize = 12;
+
+/// What derived keys are for, as the hash wants to be told; to change it is to lose everything encrypted.
+const CONTEXT: &str = "wisp 2026-11 encryption at rest of one namespace";
+
+/// How an encrypted entry of the log begins; one that is not is JSON.
+const LOG_MARK: u8 = 0;
+
+/// With what is encrypted.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Keys in base64, 16 bytes for AES-128 or 32 for AES-256, separated by spaces; the first encrypts, all decrypt.
+    pub(crate) keys: Option<String>,
+    /// A file of more of them, one in each line.
+    pub(crate) keys_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Config {
+    /// Keys are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("keys", &self.keys.is_some())
+            .field("keys_file", &self.keys_file)
+            .finish()
+    }
+}
+
+impl Config {
+    /// Key to blame, and the reason.
+    pub(crate) fn validate(&self) -> std::result::Result<(), (&'static str, String)> {
+        let text = self.keys.as_deref().unwrap_or_default();
+        parse(text).map(drop).map_err(|why| ("keys", why))
+    }
+}
+
+/// One configured key.
+enum Key {
+    Aes128([u8; 16]),
+    Aes256([u8; 32]),
+}
+
+impl Key {
+    /// The cipher, as OpenWhisk calls it.
+    fn cipher(&self) -> &'static str {
+        match self {
+            Self::Aes128(_) => "aes-128",
+            Self::Aes256(_) => "aes-256",
+        }
+    }
+
+    /// The key of what is called `of`, a namespace or a purpose that cannot be the name of one.
+    fn derived(&self, of: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        match self {
+            Self::Aes128(key) => hasher.update(key),
+            Self::Aes256(key) => hasher.update(key),
+        };
+        hasher.update(of.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Length of the nonce (4 bytes), nonce, and `plain` encrypted, bound to `to`.
+    fn encrypt(&self, of: &str, to: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|error| {
+            Error::Unavailable(format!("the system has no randomness: {error}"))
+        })?;
+        let (key, payload) = (
+            self.derived(of),
+            Payload {
+                msg: plain,
+                aad: to,
+            },
+        );
+        let at = Nonce::from(nonce);
+        let encrypted = match self {
+            Self::Aes128(_) => {
+                Aes128Gcm::new_from_slice(&key[..16]).map(|cipher| cipher.encrypt(&at, payload))
+            }
+            Self::Aes256(_) => {
+                Aes256Gcm::new_from_slice(&key).map(|cipher| cipher.encrypt(&at, payload))
+            }
+        };
+        let Ok(Ok(encrypted)) = encrypted else {
+            return Err(Error::Unavailable(
+                "a value was too long to encrypt".to_owned(),
+            ));
+        };
+        let mut whole = Vec::with_capacity(4 + NONCE_BYTES + encrypted.len());
+        whole.extend([0, 0, 0, 12]);
+        whole.extend(nonce);
+        whole.extend(encrypted);
+        Ok(whole)
+    }
+
+    /// What was encrypted, if it was with this key, for `of`, bound to `to`.
+    fn decrypt(&self, of: &str, to: &[u8], whole: &[u8]) -> Option<Vec<u8>> {
+        let rest = whole.strip_prefix(&[0, 0, 0, 12])?;
+        let (nonce, encrypted) = rest.split_first_chunk::<NONCE_BYTES>()?;
+        let (key, at) = (self.derived(of), Nonce::from(*nonce));
+        let payload = Payload {
+            msg: encrypted,
+            aad: to,
+        };
+        match self {
+            Self::Aes128(_) => {
+                let cipher = Aes128Gcm::new_from_slice(&key[..16]).ok()?;
+                cipher.decrypt(&at, payload).ok()
+            }
+            Self::Aes256(_) => {
+                let cipher = Aes256Gcm::new_from_slice(&key).ok()?;
+                cipher.decrypt(&at, payload).ok()
+            }
+        }
+    }
+}
+
+/// The keys in `text`, first to last.
+fn parse(text: &str) -> std::result::Result<Vec<Key>, String> {
+    let key = |(index, word): (usize, &str)| {
+        let bytes = STANDARD.decode(word).unwrap_or_default();
+        let is = bytes.len();
+        if let Ok(key) = bytes.as_slice().try_into() {
+            return Ok(Key::Aes256(key));
+        }
+        if let Ok(key) = bytes.as_slice().try_into() {
+            return Ok(Key::Aes128(key));
+        }
+        // The key itself is not repeated: this is printed.
+        Err(format!(
+            "key {} is {is} bytes in base64; 16 (AES-128) or 32 (AES-256) are needed, as `openssl rand -base64 32` prints",
+            index + 1
+        ))
+    };
+    text.split_whitespace().enumerate().map(key).collect()
+}
+
+/// See the module. Without keys, it leaves everything as it is.
+#[derive(Default)]
+pub(crate) struct Seal {
+    /// The one that encrypts first.
+    keys: Vec<Key>,
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Seal({} keys)", self.keys.len())
+    }
+}
+
+impl Seal {
+    /// The configured keys, if they open what the data folder was used with.
+    ///
+    /// # Errors
+    /// With what is wrong: a key that is none, a file that cannot be read, a key that is missing.
+    pub(crate) fn load(config: &Config, folder: &Path) -> std::result::Result<Self, String> {
+        let mut keys = parse(config.keys.as_deref().unwrap_or_default())
+            .map_err(|why| format!("encryption.keys: {why}"))?;
+        if let Some(file) = &config.keys_file {
+            let name = file.display();
+            let text = fs::read_to_string(file)
+                .map_err(|error| format!("encryption.keys_file: {name}: {error}"))?;
+            let more =
+                parse(&text).map_err(|why| format!("encryption.keys_file: {name}: {why}"))?;
+            if more.is_empty() {
+                return Err(format!(
+                    "encryption.keys_file: {name}: there is no key in it"
+                ));
+            }
+            keys.extend(more);
+        }
+        let seal = Self { keys };
+        seal.check(&folder.join(CHECK_FILE))?;
+        Ok(seal)
+    }
+
+    /// Whether anything is encrypted.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Compares the keys with those the folder was used with, and notes the first of them.
+    fn check(&self, file: &Path) -> std::result::Result<(), String> {
+        let name = file.display();
+        let failed = |error: std::io::Error| format!("{name}: {error}");
+        match fs::read(file) {
+            Ok(noted) => {
+                let mut keys = self.keys.iter();
+                let opens = |key: &Key| key.decrypt("", &[], &noted).as_deref() == Some(CHECK_TEXT);
+                if !keys.any(opens) {
+                    return Err(format!(
+                        "the parameters in this data folder are encrypted with a key that is not configured ({} are). \
+                         Give it with keys or keys_file in the [encryption] section, or WISP_ENCRYPTION_KEYS; it may come \
+                         after a new one. If it is lost, so are the values: remove {name} to start without them",
+                        self.keys.len()
+                    ));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let Some(key) = self.keys.first() else {
+            return Ok(());
+        };
+        let noted = key
+            .encrypt("", &[], CHECK_TEXT)
+            .map_err(|error| format!("{name}: {error}"))?;
+        // Whole or not at all: half of it would look like another key's.
+        let new = file.with_extension("new");
+        let mut written = fs::File::create(&new).map_err(failed)?;
+        written.write_all(&noted).map_err(failed)?;
+        written.sync_all().map_err(failed)?;
+        fs::rename(&new, file).map_err(failed)
+    }
+
+    /// Encrypts what is not, for `namespace`; the values stay at hand.
+    pub(super) fn close(&self, namespace: &Namespace, parameters: &mut Parameters) -> Result<()> {
+        let Some(key) = self.keys.first() else {
+            self.open(&[namespace], parameters);
+            return Ok(());
+        };
+        for one in &mut parameters.0 {
+            if one.encryption.is_some() {
+                continue;
+            }
+            let plain = one.value.get().as_bytes();
+            let whole = key.encrypt(namespace.as_str(), one.key.as_bytes(), plain)?;
+            let value = Json::from_serialize(&STANDARD.encode(whole));
+            one.opened = Some(std::mem::replace(&mut one.value, value));
+            one.encryption = Some(key.cipher().to_owned());
+        }
+        self.open(&[namespace], parameters);
+        Ok(())
+    }
+
+    /// Decrypts what is encrypted for one of `namespaces`. What no key opens stays closed; without any keys, values that
+    /// are said to be encrypted are what they are.
+    pub(crate) fn open(&self, namespaces: &[&Namespace], parameters: &mut Parameters) {
+        for one in &mut parameters.0 {
+            if one.encryption.is_none() || one.opened.is_some() {
+                continue;
+            }
+            one.opened = match self.keys.is_empty() {
+                true => Some(one.value.clone()),
+                false => self.opened(namespaces, one),
+            };
+        }
+    }
+
+    fn opened(&self, namespaces: &[&Namespace], one: &Parameter) -> Option<Json> {
+        let text: String = serde_json::from_str(one.value.get()).ok()?;
+        let whole = STANDARD.decode(text).ok()?;
+        let mut tries = namespaces
+            .iter()
+            .flat_map(|namespace| self.keys.iter().map(move |key| (namespace, key)));
+        let plain = tries.find_map(|(namespace, key)| {
+            key.decrypt(namespace.as_str(), one.key.as_bytes(), &whole)
+        })?;
+        Json::parse(&plain).ok()
+    }
+
+    /// An entry of the log of accepted work as it is kept.
+    pub(super) fn close_entry(&self, id: ActivationId, work: Bytes) -> Result<Bytes> {
+        let Some(key) = self.keys.first() else {
+            return Ok(work);
+        };
+        let mut kept = vec![LOG_MARK];
+        kept.extend(key.encrypt("log of accepted work", &id.0.to_be_bytes(), &work)?);
+        Ok(kept.into())
+    }
+
+    /// An entry of that log as it was given; as it is kept when no key opens it.
+    pub(super) fn open_entry(&self, id: ActivationId, kept: Bytes) -> Bytes {
+        let Some(whole) = kept.strip_prefix(&[LOG_MARK]) else {
+            return kept;
+        };
+        let to = id.0.to_be_bytes();
+        let mut keys = self.keys.iter();
+        let opened = keys.find_map(|key| key.decrypt("log of accepted work", &to, whole));
+        opened.map_or_else(|| kept.clone(), Bytes::from)
+    }
+}
+
+#[cfg(test)]
+#[path = "seal_tests.rs"]
+mod tests;
