@@ -1,13 +1,14 @@
 //! APIs: managed as `wsk api` does, and served.
 
-use super::web::{at, ended};
+use super::web::at;
 use super::*;
 
-const UUID: &str = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502";
-const DENIED: &str = "Authentication is possible but has failed or not yet been provided.";
+pub(super) const UUID: &str = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502";
+pub(super) const DENIED: &str =
+    "Authentication is possible but has failed or not yet been provided.";
 
 /// What `wsk api create` sends.
-fn endpoint(base: &str, path: &str, method: &str) -> Value {
+pub(super) fn endpoint(base: &str, path: &str, method: &str) -> Value {
     json!({"apidoc": {
         "namespace": "_", "gatewayBasePath": base, "gatewayPath": path, "gatewayMethod": method,
         "id": format!("API:_:{base}"),
@@ -17,7 +18,7 @@ fn endpoint(base: &str, path: &str, method: &str) -> Value {
 }
 
 impl Site {
-    async fn managed(&self, what: &str, body: &Value) -> Got {
+    pub(super) async fn managed(&self, what: &str, body: &Value) -> Got {
         let method = if what.starts_with("create") {
             "POST"
         } else {
@@ -32,7 +33,7 @@ impl Site {
         self.call(WELL_KNOWN_GUEST, method, &path, body).await
     }
 
-    async fn with_api(self, base: &str, path: &str, method: &str) -> Self {
+    pub(super) async fn with_api(self, base: &str, path: &str, method: &str) -> Self {
         let asked = endpoint(base, path, method);
         let made = self.managed("createApi?responsetype=http", &asked).await;
         made.is(200);
@@ -44,13 +45,13 @@ impl Site {
         got["apis"].as_array().expect("an array").clone()
     }
 
-    async fn call_api(&self, method: &str, path: &str) -> Got {
+    pub(super) async fn call_api(&self, method: &str, path: &str) -> Got {
         let path = format!("/api/{UUID}{path}");
         self.send(bare(method, &path)).await
     }
 
     /// The path that the action was given, when it was run.
-    async fn path_of(&self, method: &str, path: &str) -> Option<String> {
+    pub(super) async fn path_of(&self, method: &str, path: &str) -> Option<String> {
         let before = self.invoker.asked.lock().len();
         self.call_api(method, path).await;
         let asked = self.invoker.asked.lock();
@@ -444,130 +445,6 @@ async fn endpoints_go_one_by_one_and_the_last_takes_the_api_along() {
         site.managed("getApi", &Value::Null).await.json(),
         json!({"apis": []})
     );
-}
-
-#[tokio::test]
-async fn requests_find_their_way_to_the_action() {
-    let site = Site::new().await.with_web("a", &[]).await;
-    let site = site
-        .with_api("/b", "/r", "get")
-        .await
-        .with_api("/b", "/r/{id}", "get")
-        .await;
-    let site = site
-        .with_api("/b", "/r/own", "get")
-        .await
-        .with_api("/b/deep", "/r", "get")
-        .await;
-    let site = site.with_api("/", "/root", "get").await;
-    for (path, found) in [
-        ("/b/r", true),
-        ("/b/r/", true),
-        ("/b/r/1", true),
-        ("/b/r/a%2Fb", true),
-        ("/b/r/own", true),
-        ("/b/deep/r", true),
-        ("/root", true),
-        ("/b/r/1/2", false),
-        ("/b/r//", false),
-        ("/b", false),
-        ("/b/x", false),
-        ("/bb/r", false),
-        ("", false),
-        ("/", false),
-    ] {
-        let given = site.path_of("GET", path).await;
-        assert_eq!(given.as_deref(), found.then_some(path), "{path}");
-        if !found {
-            let text = "The requested resource could not be found.";
-            site.call_api("GET", path).await.refuses(404, text);
-        }
-    }
-    for tenant in [
-        "00000000-0000-0000-0000-000000000000",
-        "x",
-        &UUID.replace('-', ""),
-    ] {
-        let path = format!("/api/{tenant}/b/r");
-        site.send(bare("GET", &path)).await.is(404);
-    }
-}
-
-#[tokio::test]
-async fn an_api_answers_as_its_action_does() {
-    let site = Site::new().await.with_web("a", &[]).await;
-    let site = site.with_api("/b", "/r", "get").await;
-    let got = site.call_api("PUT", "/b/r").await;
-    assert_eq!(got.header("allow"), Some("GET"));
-    got.refuses(
-        405,
-        "The requested method is not supported by this resource.",
-    );
-    site.will(ended(
-        Status::Success,
-        &json!({"body": "hi", "headers": {"x-a": "b"}}),
-    ));
-    let got = site.call_api("GET", "/b/r?x=1").await;
-    assert_eq!(got.is(200).text, "hi");
-    assert_eq!(got.header("x-a"), Some("b"));
-    assert_eq!(got.header("access-control-allow-origin"), Some("*"));
-    let given = site.given();
-    assert_eq!(
-        (&given["x"], &given["__ow_method"]),
-        (&json!("1"), &json!("get"))
-    );
-    site.will(ended(Status::Success, &json!({"body": "hi"})));
-    let head = site.call_api("HEAD", "/b/r").await;
-    assert_eq!(
-        (head.is(200).text.as_str(), head.header("content-length")),
-        ("", Some("2"))
-    );
-    let got = site.call_api("OPTIONS", "/b/r").await;
-    assert_eq!(got.is(200).header("access-control-allow-origin"), Some("*"));
-}
-
-#[tokio::test]
-async fn a_secret_is_shown_to_the_action_on_the_way() {
-    let site = Site::new()
-        .await
-        .with_web("a", &[("require-whisk-auth", json!("s"))])
-        .await;
-    let mut asked = endpoint("/b", "/r", "get");
-    asked["apidoc"]["action"]["secureKey"] = json!("s");
-    site.managed("createApi?responsetype=json", &asked)
-        .await
-        .is(200);
-    assert_eq!(
-        site.path_of("GET", "/b/r").await.as_deref(),
-        Some(""),
-        "it is .json"
-    );
-    asked["apidoc"]["action"]["secureKey"] = json!("wrong");
-    site.managed("createApi?responsetype=json", &asked)
-        .await
-        .is(200);
-    assert_eq!(
-        site.call_api("GET", "/b/r").await.is(401).json()["error"],
-        DENIED
-    );
-}
-
-#[tokio::test]
-async fn a_change_holds_from_the_next_request_on() {
-    let site = Site::new().await.with_web("a", &[]).await;
-    site.call_api("GET", "/b/r").await.is(404);
-    let site = site.with_api("/b", "/r", "get").await;
-    assert!(site.path_of("GET", "/b/r").await.is_some());
-    site.managed("deleteApi?basepath=/b&relpath=/r", &Value::Null)
-        .await
-        .is(200);
-    site.call_api("GET", "/b/r").await.is(404);
-    let site = site.with_api("/b", "/r", "get").await;
-    assert!(site.path_of("GET", "/b/r").await.is_some());
-    site.system("POST", "/admin/v1/namespaces/guest/block", "")
-        .await
-        .is(200);
-    site.call_api("GET", "/b/r").await.is(404);
 }
 
 #[tokio::test]
