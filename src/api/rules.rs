@@ -87,11 +87,9 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The rule as its link says.
-    fn whole(rule: &'a Rule, link: Option<&'a Link>) -> Self {
-        let action = link.map_or(&rule.action, |link| &link.action);
+    /// The rule, with the status that its link says.
+    fn whole(rule: &'a Rule, link: Option<&Link>) -> Self {
         Self {
-            action: PathAndName::of(action),
             status: Some(status(link.is_some_and(|link| link.active))),
             ..Self::row(rule)
         }

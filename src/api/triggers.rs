@@ -111,7 +111,22 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     let (trigger, _) = stored::<Trigger>(&front, &name)
         .await?
         .ok_or_else(Error::not_found)?;
-    wire::ok(&Whole::of(&trigger))
+    wire::ok(&Whole::of(&*followed(&front, trigger).await?))
+}
+
+/// The trigger with what its rules say they run.
+async fn followed(front: &Front, trigger: Arc<Trigger>) -> Result<Arc<Trigger>> {
+    let mut followed = Arc::clone(&trigger);
+    for (name, link) in &trigger.rules {
+        let rule = front.state.catalog.listener(&trigger, name).await?;
+        if let Some(rule) = rule.filter(|rule| rule.action != link.action) {
+            let links = &mut Arc::make_mut(&mut followed).rules;
+            if let Some(link) = links.get_mut(name) {
+                link.action.clone_from(&rule.action);
+            }
+        }
+    }
+    Ok(followed)
 }
 
 /// Creates a trigger, or, with `overwrite=true`, updates it; its rules stay.

@@ -21,9 +21,8 @@ use super::retry::Policy;
 use super::{Caller, Error, Invoker};
 use crate::model::json::overlay;
 use crate::model::{
-    Action, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Rule, Timestamp, Trigger, Version,
+    Action, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Timestamp, Trigger, Version,
 };
-use crate::store::catalog::Found;
 use crate::store::{self, Pending};
 
 /// Headers that carry what only the caller should know.
@@ -162,7 +161,7 @@ impl Invoker {
                 bad_retry: false,
             };
             if link.active {
-                self.note_retry(caller, &mut shot).await?;
+                self.follow_rule(trigger, &mut shot).await?;
                 targets.push(self.target(caller, &shot.action).await?);
             } else {
                 targets.push(Err(String::new()));
@@ -214,22 +213,14 @@ impl Invoker {
         Ok(overlay(&[&own, &headers]))
     }
 
-    /// Whether the rule wants failures tried again.
-    async fn note_retry(&self, caller: &Caller, shot: &mut Shot) -> Result<(), Error> {
-        let rule = Fqn {
-            namespace: caller.namespace.clone(),
-            package: None,
-            name: shot.rule.clone(),
-        };
+    /// What the rule itself says: which action it runs, and whether it wants failures tried again.
+    async fn follow_rule(&self, trigger: &Trigger, shot: &mut Shot) -> Result<(), Error> {
         let catalog = self.0.resolver.catalog();
-        let rule = match catalog.cached::<Rule>(&rule) {
-            Some(rule) => Some(rule),
-            None => match catalog.get::<Rule>(&rule).await? {
-                Found::Is(rule, _) => Some(rule),
-                Found::Other | Found::Nothing => None,
-            },
+        let Some(rule) = catalog.listener(trigger, &shot.rule).await? else {
+            return Ok(());
         };
-        if let Some(annotation) = rule.as_ref().and_then(|rule| rule.annotations.get("retry")) {
+        shot.action.clone_from(&rule.action);
+        if let Some(annotation) = rule.annotations.get("retry") {
             shot.retry = Policy::parse(annotation);
             shot.bad_retry = shot.retry.is_none() && annotation.get() != "null";
         }

@@ -11,7 +11,7 @@ use super::*;
 use crate::invoke::{Config, Events, Invoke, Parts, Refusal, Waits, new_id};
 use crate::model::params::Parameter;
 use crate::model::trigger::Link;
-use crate::model::{Activation, Annotations, Parameters, Status, StoreLevel};
+use crate::model::{Activation, Annotations, Parameters, Rule, Status, StoreLevel};
 use crate::pool::{self, Pool};
 use crate::queue::{self, MemoryQueue, Queue as _};
 use crate::sandbox::Outcome;
@@ -481,6 +481,20 @@ async fn what_brings_servers_down_is_given_up_and_kept_as_a_letter() {
     assert_eq!(letter["payload"]["a"], 1);
     let record = rig.record(ran.parse().expect("an id")).await;
     assert_eq!(record.response.status, Status::InternalError);
+}
+
+#[tokio::test]
+async fn what_the_rule_says_runs_whatever_its_trigger_last_heard() {
+    let rig = rig(Config::default()).await;
+    rig.action("a", Script::echoes()).await;
+    rig.action("old", Script::echoes()).await;
+    // A crash came between the write of the rule and that of its link.
+    let trigger = rig.trigger(&[("r", "old", true)]).await;
+    rig.rule("r", Value::Null).await;
+    let fired = rig.invoker.fire(caller(true), Rig::fire(&trigger)).await;
+    let record = rig.record(fired.expect("accepted").expect("heard")).await;
+    assert_eq!(lines(&record)[0]["action"], "guest/a");
+    rig.settled().await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use super::entity::{Entity, Kind, key_of};
 use super::seal::Seal;
 use super::{Collection, Entities, EntityFilter, Error, Expect, Page, Result, Revision};
-use crate::model::{Digest, EntityName, Fqn, Namespace};
+use crate::model::{Digest, EntityName, Fqn, Namespace, Rule, Trigger};
 
 /// More than there are writers at one time, or readers that miss; a shared stripe costs a wait or a missed fill.
 const STRIPES: usize = 64;
@@ -113,6 +113,28 @@ impl Catalog {
             Some(entity) => Found::Is(entity, revision),
             None => Found::Other,
         })
+    }
+
+    /// The rule `name` that listens to `trigger`. What it runs is what it says itself: the copy that its trigger keeps follows
+    /// with the next write, and not at all where a crash came in between.
+    pub(crate) async fn listener(
+        &self,
+        trigger: &Trigger,
+        name: &EntityName,
+    ) -> Result<Option<Arc<Rule>>> {
+        let fqn = Fqn {
+            namespace: trigger.fqn.namespace.clone(),
+            package: None,
+            name: name.clone(),
+        };
+        let rule = match self.cached::<Rule>(&fqn) {
+            Some(rule) => rule,
+            None => match self.get::<Rule>(&fqn).await? {
+                Found::Is(rule, _) => rule,
+                Found::Other | Found::Nothing => return Ok(None),
+            },
+        };
+        Ok(Some(rule).filter(|rule| rule.trigger == trigger.fqn))
     }
 
     /// As [`Catalog::get`], of whatever kind it is.

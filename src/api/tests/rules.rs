@@ -1,6 +1,8 @@
 //! Rules: every row of the table, and the link in the trigger that goes with each.
 
 use super::*;
+use crate::model::{Fqn, Rule};
+use crate::store::catalog::Found;
 
 const GONE: &str = "The requested resource does not exist.";
 
@@ -205,6 +207,34 @@ async fn an_update_keeps_the_status_and_moves_the_link() {
         .is(200)
         .json();
     assert_eq!(now["status"], "inactive");
+}
+
+#[tokio::test]
+async fn a_crash_between_rule_and_link_leaves_them_saying_the_same() {
+    let site = site().await;
+    site.put("_/rules/r", rule("t", "a")).await.is(200);
+    site.set("r", "inactive").await.is(200);
+    let catalog = &site.catalog;
+    let name = Fqn {
+        namespace: Namespace::parse("guest").unwrap(),
+        package: None,
+        name: EntityName::parse("r").unwrap(),
+    };
+    let Found::Is(made, revision) = catalog.get::<Rule>(&name).await.unwrap() else {
+        panic!("it was made");
+    };
+    let mut changed = Rule::clone(&made);
+    changed.action.name = EntityName::parse("b").unwrap();
+    let expect = crate::store::Expect::Revision(revision);
+    catalog.put(changed, None, expect).await.unwrap();
+    let link = site.links("t").await["guest/r"].clone();
+    assert_eq!(
+        (&link["action"]["name"], &link["status"]),
+        (&json!("b"), &json!("inactive"))
+    );
+    let rule = site.get("_/rules/r").await.is(200).json();
+    assert_eq!(rule["action"]["name"], "b");
+    assert_eq!(rule["status"], "inactive");
 }
 
 #[tokio::test]
