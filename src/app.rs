@@ -435,7 +435,9 @@ impl Engine {
     async fn recover(&self, invoker: &Invoker) -> anyhow::Result<usize> {
         let mut unfinished = Vec::new();
         let mut composed = 0;
+        let cancelled = invoker.former_cancels().await?;
         for pending in self.store.accepted.pending().await? {
+            invoker.stop_again(&cancelled, pending.id, &pending.work);
             if invoker.recover_event(&pending).await? {
                 composed += 1;
                 continue;
@@ -446,7 +448,10 @@ impl Engine {
                     let recorded = self.store.activations.get(&work.namespace, work.id).await?;
                     match recorded {
                         // It had ended; only its settlement was lost.
-                        Some(_) => self.store.accepted.settle(work.id),
+                        Some(_) => {
+                            self.store.accepted.settle(work.id);
+                            self.queue.cancels().forget(work.id);
+                        }
                         None => {
                             if Worker::gives_up(pending.begun)
                                 && let Err(error) = invoker.bury_work(&work, pending.begun).await

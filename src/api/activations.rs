@@ -231,7 +231,7 @@ pub(super) async fn cancel(State(front): State<Arc<Front>>, request: Request) ->
     let identity = authenticate(&front, request.headers()).await?;
     let namespace = Place::of(request.uri(), &identity)?.namespace;
     let id: ActivationId = segment(request.uri(), 5)?.parse()?;
-    if front.state.invoker.cancel(&namespace, id) {
+    if front.state.invoker.cancel(&namespace, id).await? {
         return wire::json(StatusCode::ACCEPTED, &json!({ "activationId": id }));
     }
     match front.state.store.activations.get(&namespace, id).await? {

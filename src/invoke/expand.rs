@@ -244,6 +244,7 @@ impl Invoker {
         }
         let action = match due.targets.as_ref().map(|targets| targets[index].clone()) {
             Some(target) => target?,
+            self.0.queue.cancels().forget(id);
             None => self.target_patiently(caller, &fired.shots[index]).await?,
         };
         let given_up = match due.begun {
@@ -257,6 +258,7 @@ impl Invoker {
             return Ok(None);
         }
         let admission = self.admit(caller).await?;
+            self.0.queue.cancels().forget(id);
         Ok(Some((Arc::clone(caller), action, admission)))
     }
 

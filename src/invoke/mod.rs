@@ -7,6 +7,7 @@
 mod alarms;
 mod backlog;
 mod builtin;
+mod cancel;
 mod clock;
 mod composition;
 mod conductor;
@@ -144,8 +145,11 @@ pub(crate) trait Invoke: Send + Sync + 'static {
     /// Runs `call` for `caller`; returns when it has ended, the wait has, or (non-blocking) it is safely accepted.
     async fn invoke(&self, caller: Caller, call: Call) -> Result<Answer, Error>;
 
-    /// Tells an activation of `namespace` to stop; whether it was in flight.
-    fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool;
+    /// Tells an activation of `namespace` to stop, for good; whether it was in flight.
+    ///
+    /// # Errors
+    /// When it was told, and that could not be noted for the next process.
+    async fn cancel(&self, namespace: &Namespace, id: ActivationId) -> Result<bool, Error>;
 
     /// Gives up what waits of a namespace that was blocked.
     fn blocked(&self, namespace: &Namespace);
@@ -262,8 +266,8 @@ impl Invoke for Invoker {
         }
     }
 
-    fn cancel(&self, namespace: &Namespace, id: ActivationId) -> bool {
-        self.stop(namespace, id)
+    async fn cancel(&self, namespace: &Namespace, id: ActivationId) -> Result<bool, Error> {
+        self.stop_for_good(namespace, id).await
     }
 
     fn blocked(&self, namespace: &Namespace) {

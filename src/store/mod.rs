@@ -161,6 +161,8 @@ pub(crate) enum Shelf {
     Revisions,
     /// What was answered to a call with an `Idempotency-Key`, by key.
     Idempotency,
+    /// Activations that were told to stop, by id.
+    Cancelled,
 }
 
 /// A small document of the platform's own. Unlike an entity it has no name that a tenant could claim.

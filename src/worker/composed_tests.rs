@@ -304,8 +304,8 @@ async fn what_runs_can_be_told_to_stop_and_its_instance_with_it() {
             tokio::task::yield_now().await;
         }
         let other = Namespace::parse("other").expect("legal");
-        assert!(!rig.invoker.cancel(&other, id));
-        assert!(rig.invoker.cancel(&namespace(), id));
+        assert!(!rig.invoker.cancel(&other, id).await.expect("a disk"));
+        assert!(rig.invoker.cancel(&namespace(), id).await.expect("a disk"));
         while rig.invoker.is_in_flight(&namespace(), id) {
             tokio::task::yield_now().await;
         }
@@ -314,6 +314,9 @@ async fn what_runs_can_be_told_to_stop_and_its_instance_with_it() {
         assert_eq!(result(&record)["error"], "The activation was cancelled.");
         assert_eq!(rig.fake.seen().running, 0);
         assert!(!rig.queue.cancels().is_asked(id));
-        assert!(!rig.invoker.cancel(&namespace(), id), "it has ended");
+        assert!(
+            !rig.invoker.cancel(&namespace(), id).await.expect("a disk"),
+            "it has ended"
+        );
     }
 }

@@ -291,6 +291,7 @@ impl Drop for Unfinished<'_> {
 
 /// Records and answers without waiting for anything.
 fn fail(worker: &Worker, delivery: Delivery, record: Arc<Activation>) {
+    worker.queue.cancels().forget(record.id);
     if delivery.work.record.keeps(record.response.status)
         && let Err(error) = worker.store.activations.put(Arc::clone(&record))
     {

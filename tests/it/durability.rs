@@ -167,6 +167,39 @@ fn work_that_kills_its_server_is_given_up_after_three_deliveries() {
 }
 
 #[test]
+fn what_was_told_to_stop_stays_stopped_whenever_the_server_is_killed() {
+    let mut server = Server::start("");
+    let first = server.tenant();
+    first.put_action_with("a", SLEEP, json!({ "limits": { "instances": 1 } }));
+    let sequence = json!({ "exec": { "kind": "sequence", "components": ["/_/a", "/_/a"] } });
+    first.put("actions/s", &sequence).expect(200);
+    for round in 0..3 {
+        let tenant = at(&first, &server);
+        // One runs, the others wait behind it; each is the last to be told once.
+        let mut ids = [
+            tenant.fire("a", &json!({ "ms": 4000 })),
+            tenant.fire("a", &json!({ "ms": 4000 })),
+            tenant.fire("s", &json!({ "ms": 4000 })),
+        ];
+        running(&server);
+        ids.rotate_left(round);
+        for id in &ids {
+            tenant.delete(&format!("activations/{id}")).expect(202);
+        }
+        let kept = tenant.fire("a", &json!({ "ms": 1 }));
+        server = server.crash_and_restart();
+        let tenant = at(&first, &server);
+        for id in &ids {
+            let record = tenant.awaited(id);
+            let result = &record["response"]["result"];
+            assert_eq!(result["error"], "The activation was cancelled.", "{record}");
+        }
+        let record = tenant.awaited(&kept);
+        assert_eq!(record["response"]["status"], "success", "{record}");
+    }
+}
+
+#[test]
 fn at_most_once_is_not_run_again_but_recorded() {
     let server = Server::start("");
     let tenant = server.tenant();

@@ -76,8 +76,8 @@ impl Invoke for Scripted {
         answer.unwrap_or(Ok(Answer::Accepted(ActivationId(0xabc))))
     }
 
-    fn cancel(&self, _: &Namespace, id: ActivationId) -> bool {
-        self.in_flight.lock().contains(&id)
+    async fn cancel(&self, _: &Namespace, id: ActivationId) -> Result<bool, invoke::Error> {
+        Ok(self.in_flight.lock().contains(&id))
     }
 
     fn blocked(&self, _: &Namespace) {}

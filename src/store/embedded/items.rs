@@ -122,6 +122,7 @@ fn shelf_number(shelf: Shelf) -> i64 {
         Shelf::DeadLetters => 3,
         Shelf::Revisions => 4,
         Shelf::Idempotency => 5,
+        Shelf::Cancelled => 6,
     }
 }
 

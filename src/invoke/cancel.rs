@@ -1,0 +1,76 @@
+//! Telling an activation to stop, so that it stays stopped: the next process would otherwise run again what was promised, was
+//! told to stop, and had no record on the disk when this one ended.
+//!
+//! The note is an item of its own, on disk before the caller is answered. At the next start those whose work is in the log are
+//! told again, and end as they would have. Notes are not taken back: ids never come twice, and they expire.
+
+use std::collections::HashSet;
+
+use super::trigger::Fired;
+use super::{Error, Invoker};
+use crate::model::{ActivationId, Namespace, Timestamp};
+use crate::store::{self, Item, Shelf};
+
+/// How long a note is kept: longer than a server is down, and no longer than records are by default.
+const NOTE_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+impl Invoker {
+    /// Tells an activation of `namespace`, and what it is made of, to stop, whichever process runs it; whether it was in flight.
+    pub(super) async fn stop_for_good(
+        &self,
+        namespace: &Namespace,
+        id: ActivationId,
+    ) -> Result<bool, Error> {
+        if !self.0.waits.holds(namespace, id) {
+            return Ok(false);
+        }
+        let note = Item {
+            name: id.to_string(),
+            body: "{}".into(),
+            code: None,
+            expires: Some(Timestamp(
+                Timestamp::now().millis().saturating_add(NOTE_AGE_MS),
+            )),
+        };
+        let noted = self
+            .0
+            .store
+            .items
+            .put(namespace, Shelf::Cancelled, note, None);
+        let noted = noted.await;
+        // Even where it could not be noted: what fills the disk must be stoppable.
+        self.stop(namespace, id);
+        noted?;
+        Ok(true)
+    }
+
+    /// Activations that former processes were told to stop; before anything of theirs is taken up.
+    pub(crate) async fn former_cancels(&self) -> store::Result<HashSet<ActivationId>> {
+        let notes = self.0.store.items.everywhere(Shelf::Cancelled).await?;
+        let ids = notes.iter().filter_map(|(_, note)| note.name.parse().ok());
+        Ok(ids.collect())
+    }
+
+    /// Tells the work of a former process again that it is to stop, if it was told: `work` is an entry of the log under `id`.
+    pub(crate) fn stop_again(
+        &self,
+        cancelled: &HashSet<ActivationId>,
+        id: ActivationId,
+        work: &[u8],
+    ) {
+        if cancelled.is_empty() {
+            return;
+        }
+        let cancels = self.0.queue.cancels();
+        if cancelled.contains(&id) {
+            cancels.ask(id);
+        }
+        // What a fire started has no entries of its own.
+        if let Ok(fired) = serde_json::from_slice::<Fired>(work) {
+            let started = (0..fired.shots.len()).map(|index| fired.id_of(index));
+            for id in started.filter(|id| cancelled.contains(id)) {
+                cancels.ask(id);
+            }
+        }
+    }
+}
