@@ -547,6 +547,7 @@ impl Engine {
             self.pool.occupancy(),
             sandbox.occupancy(),
         );
+        let (fires_pending, retries_waiting) = self.events.waiting();
         Gauges {
             queue_depth: backlog.count,
             queue_bytes: backlog.bytes,
@@ -563,6 +564,8 @@ impl Engine {
             memory_used_bytes: pool.memory_used_bytes,
             memory_budget_bytes: pool.memory_budget_bytes,
             inflight: self.waits.count(),
+            fires_pending,
+            retries_waiting,
         }
     }
 }

@@ -31,7 +31,10 @@ pub(super) async fn fire(State(front): State<Arc<Front>>, request: Request) -> R
     let body = payload(&front, &parts.headers, body, bytes_max).await?;
     let throttle = &front.state.throttle;
     let admitted = throttle.admit_fire(&identity.namespace, &identity.limits);
-    admitted.inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
+    admitted.inspect_err(|exceeded| {
+        metrics::refused(exceeded.reason());
+        metrics::fired(metrics::Source::Request, metrics::Fire::Refused);
+    })?;
     let name = Fqn {
         namespace: Place::of(&parts.uri, &identity)?.namespace,
         package: None,

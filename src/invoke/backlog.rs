@@ -134,6 +134,11 @@ impl Backlog {
         None
     }
 
+    /// Fires that have a place.
+    pub(super) fn pending(&self) -> usize {
+        self.0.lock().count
+    }
+
     /// Ends the hands after what they are at.
     pub(super) fn stop(&self) {
         self.0.lock().is_stopped = true;

@@ -35,6 +35,7 @@ use crate::model::schedule::{Timetable, When};
 use crate::model::{ActivationId, EntityName, Fqn, Namespace, Rule, Timestamp, Trigger};
 use crate::store::catalog::Found;
 use crate::store::{self, Expect, Revision, Shelf};
+use crate::telemetry::metrics::{self, Alarm};
 
 /// Longest time between two looks at the wall clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -158,6 +159,7 @@ impl Invoker {
         let again = match self.ring(namespace, trigger).await {
             Ok(next) => next,
             Err(error) => {
+                metrics::alarm(Alarm::Postponed);
                 tracing::warn!(%namespace, %trigger, %error, "a trigger could not be fired by the clock, it will be tried again");
                 let pause_ms = match &error {
                     Error::Refused(refusal) => u64::from(refusal.retry_after_s()) * 1000,
@@ -226,6 +228,7 @@ impl Invoker {
             let owner = self.0.keys.owner(namespace).await?;
             let (Some(owner), Some(due)) = (owner, due) else {
                 // Blocked, or nothing is to be done about what was missed.
+                metrics::alarm(Alarm::Skipped);
                 advance(
                     &mut schedule,
                     table.latest_upto(now).unwrap_or(next),
@@ -236,6 +239,7 @@ impl Invoker {
                 continue;
             };
             if let Err(exceeded) = self.0.throttle.admit_fire(namespace, &owner.limits) {
+                metrics::alarm(Alarm::Postponed);
                 let pause_ms = u64::from(exceeded.retry_after_s()) * 1000;
                 return Ok(Some(Timestamp(now.millis() + pause_ms)));
             }
@@ -281,6 +285,15 @@ impl Invoker {
             let place = self.promise_fire(&fired).await?;
             promised = Some((fired, targets, place));
         }
+        metrics::fired(
+            metrics::Source::Clock,
+            match promised {
+                Some(_) => metrics::Fire::Accepted,
+                None => metrics::Fire::Unheard,
+            },
+        );
+        let late_ms = Timestamp::now().millis_since(due);
+        metrics::alarm(Alarm::Fired(Duration::from_millis(late_ms)));
         advance(&mut schedule, due, table, true);
         // Promised: it is not to be done again, whatever the store says now.
         let mut revision = revision;

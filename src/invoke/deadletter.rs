@@ -13,6 +13,7 @@ use crate::model::json::Fields;
 use crate::model::{Action, Activation, ActivationId, EntityName, Fqn, Json, Namespace, Timestamp};
 use crate::queue::message::Work;
 use crate::store::{self, Item, Page, Shelf};
+use crate::telemetry::metrics::{self, Letter};
 
 /// Where a run came from.
 #[derive(Debug, Clone)]
@@ -109,6 +110,7 @@ impl Invoker {
             expires: Some(Timestamp(letter.time.millis().saturating_add(age_ms))),
         };
         items.put(namespace, Shelf::DeadLetters, item, None).await?;
+        metrics::dead_letter(Letter::Kept);
         // Ids begin with their time, so the last of the list are the oldest.
         let beyond = Page {
             skip: config.dead_letters_max.max(1),
@@ -121,6 +123,7 @@ impl Invoker {
             items
                 .delete(namespace, Shelf::DeadLetters, &oldest.name)
                 .await?;
+            metrics::dead_letter(Letter::Dropped);
         }
         Ok(())
     }
@@ -146,7 +149,7 @@ impl Invoker {
         };
         let id = call.id;
         match super::Invoke::invoke(self, caller, call).await? {
-            Answer::Accepted(_) | Answer::Finished(_) => {}
+            Answer::Accepted(_) | Answer::Finished(_) => metrics::dead_letter(Letter::Replayed),
         }
         let items = &self.0.store.items;
         if let Err(error) = items.delete(&namespace, Shelf::DeadLetters, &name).await {

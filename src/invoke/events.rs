@@ -23,6 +23,11 @@ impl Events {
         }
     }
 
+    /// Fires whose rules have not all run to their end, and runs of rules that wait to be tried again.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.backlog.pending(), self.retries.waiting())
+    }
+
     /// Begins nothing more: what waits is left to the next process.
     pub(crate) fn stop(&self) {
         self.backlog.stop();

@@ -27,6 +27,7 @@ use crate::model::{
     Action, Activation, ActivationId, Annotations, Json, Response, Status, Timestamp,
 };
 use crate::store;
+use crate::telemetry::metrics::{self, RuleRun};
 
 /// Deliveries of one fire whose runs were lost, after which they are recorded as failed.
 pub(super) const DELIVERIES_MAX: u32 = 3;
@@ -204,7 +205,10 @@ impl Invoker {
             lines.push(line(fired, shot, Err(text)));
         }
         let refusal = match self.prepare(due, index).await {
-            Err(refusal) => Some(refusal),
+            Err(refusal) => {
+                metrics::rule_ran(RuleRun::Refused);
+                Some(refusal)
+            }
             Ok(None) => None,
             Ok(Some((caller, action, admission))) => {
                 let shooting = Shooting {
@@ -240,11 +244,11 @@ impl Invoker {
             return Err(BLOCKED.to_owned());
         };
         if due.is_recovered && self.is_recorded(caller, id).await {
+            self.0.queue.cancels().forget(id);
             return Ok(None);
         }
         let action = match due.targets.as_ref().map(|targets| targets[index].clone()) {
             Some(target) => target?,
-            self.0.queue.cancels().forget(id);
             None => self.target_patiently(caller, &fired.shots[index]).await?,
         };
         let given_up = match due.begun {
@@ -254,11 +258,11 @@ impl Invoker {
             _ => None,
         };
         if let Some(text) = given_up {
+            self.0.queue.cancels().forget(id);
             self.give_up(due, caller, index, &action, text).await;
             return Ok(None);
         }
         let admission = self.admit(caller).await?;
-            self.0.queue.cancels().forget(id);
         Ok(Some((Arc::clone(caller), action, admission)))
     }
 

@@ -24,6 +24,7 @@ use crate::model::{
     Timestamp,
 };
 use crate::store;
+use crate::telemetry::metrics::{self, RuleRun};
 
 /// Most runs of one shot.
 const ATTEMPTS_MAX: u32 = 10;
@@ -108,6 +109,13 @@ pub(super) struct Shooting {
 #[derive(Debug, Default)]
 pub(super) struct Retries(DashMap<Namespace, usize>);
 
+impl Retries {
+    /// In all namespaces.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.iter().map(|count| *count).sum()
+    }
+}
+
 /// One that waits.
 struct Waiting(Invoker, Namespace);
 
@@ -162,7 +170,10 @@ impl Invoker {
                     }
                     break record;
                 }
-                Err(refused) => return Some(refused.to_string()),
+                Err(refused) => {
+                    metrics::rule_ran(RuleRun::Refused);
+                    return Some(refused.to_string());
+                }
             }
         };
         if caller.record.keeps(ended.response.status)
@@ -172,9 +183,12 @@ impl Invoker {
             // The worker found no room for it.
             self.keep(Arc::clone(&ended)).await;
         }
-        if ended.response.status != Status::Success
-            && let Some(policy) = shooting.policy
-        {
+        let is_success = ended.response.status == Status::Success;
+        metrics::rule_ran(match is_success {
+            true => RuleRun::Success,
+            false => RuleRun::Failure,
+        });
+        if !is_success && let Some(policy) = shooting.policy {
             let failed = Failed {
                 caller,
                 policy,
@@ -239,6 +253,7 @@ impl Invoker {
                 }
             }
         }
+        metrics::rule_retry();
         let this = self.clone();
         tokio::spawn(this.try_again(again, 0, Some(Arc::new(caller.clone())), waiting));
     }

@@ -24,6 +24,7 @@ use crate::model::{
     Action, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Timestamp, Trigger, Version,
 };
 use crate::store::{self, Pending};
+use crate::telemetry::metrics::{self, Source};
 
 /// Headers that carry what only the caller should know.
 const CREDENTIALS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
@@ -123,6 +124,17 @@ impl Invoker {
         caller: Caller,
         fire: Fire,
     ) -> Result<Option<ActivationId>, Error> {
+        let accepted = self.accept_fire(caller, fire).await;
+        let outcome = match &accepted {
+            Ok(Some(_)) => metrics::Fire::Accepted,
+            Ok(None) => metrics::Fire::Unheard,
+            Err(_) => metrics::Fire::Refused,
+        };
+        metrics::fired(Source::Request, outcome);
+        accepted
+    }
+
+    async fn accept_fire(&self, caller: Caller, fire: Fire) -> Result<Option<ActivationId>, Error> {
         let Some((fired, targets)) = self.aim(&caller, fire).await? else {
             return Ok(None);
         };

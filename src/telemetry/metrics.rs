@@ -50,12 +50,37 @@ const HELP: &[(Kind, &str, &str)] = &[
     (
         Kind::Counter,
         "wisp_refused_total",
-        "Invocations refused, by reason: rate, concurrency, parameters, backlog, overload, storage, internal.",
+        "Invocations refused, by reason: rate, concurrency, parameters, backlog, overload, storage, encryption, internal.",
     ),
     (
         Kind::Counter,
         "wisp_web_cache_total",
         "Answers of web actions by what the cache had to do with them: hit, shared (waited for another's run), kept.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_fires_total",
+        "Fires of triggers, by source (request, clock) and outcome: accepted, unheard (no active rule), refused.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_rule_runs_total",
+        "What became of the active rules of accepted fires: success, failure, refused (not run).",
+    ),
+    (
+        Kind::Counter,
+        "wisp_rule_retries_total",
+        "Failed runs of rules that are to be tried again.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_dead_letters_total",
+        "Dead letters by what happened: kept, dropped (too many of one namespace), replayed.",
+    ),
+    (
+        Kind::Counter,
+        "wisp_alarms_total",
+        "Times at which the clock was to fire a trigger: fired, skipped (missed or blocked), postponed (to be tried again).",
     ),
     (
         Kind::Gauge,
@@ -106,6 +131,16 @@ const HELP: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Gauge,
+        "wisp_fires_pending",
+        "Fires accepted whose rules have not all run to their end.",
+    ),
+    (
+        Kind::Gauge,
+        "wisp_rule_retries_waiting",
+        "Runs of rules that wait to be tried again.",
+    ),
+    (
+        Kind::Gauge,
         "wisp_inflight",
         "Activations accepted and not ended.",
     ),
@@ -134,6 +169,8 @@ pub(crate) struct Gauges {
     pub(crate) memory_used_bytes: usize,
     pub(crate) memory_budget_bytes: usize,
     pub(crate) inflight: usize,
+    pub(crate) fires_pending: usize,
+    pub(crate) retries_waiting: usize,
 }
 
 /// Installs the recorder of the process; later calls return the first one's handle.
@@ -187,6 +224,8 @@ pub(crate) fn set(gauges: &Gauges) {
     gauge!("wisp_memory_bytes", "state" => "used").set(count(gauges.memory_used_bytes));
     gauge!("wisp_memory_bytes", "state" => "budget").set(count(gauges.memory_budget_bytes));
     gauge!("wisp_inflight").set(count(gauges.inflight));
+    gauge!("wisp_fires_pending").set(count(gauges.fires_pending));
+    gauge!("wisp_rule_retries_waiting").set(count(gauges.retries_waiting));
 }
 
 /// Series that have no labels, or few, made once: looking a series up costs more than a warm call's other bookkeeping.
@@ -198,6 +237,7 @@ struct Fixed {
     run: Histogram,
     compile: Histogram,
     commit: Histogram,
+    alarm_delay: Histogram,
     /// By route; the routes are a closed list.
     requests: DashMap<&'static str, Arc<Histogram>>,
 }
@@ -210,6 +250,7 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| Fixed {
     run: Histogram::default(),
     compile: Histogram::default(),
     commit: Histogram::default(),
+    alarm_delay: Histogram::default(),
     requests: DashMap::new(),
 });
 
@@ -242,6 +283,11 @@ pub(crate) fn print(exporter: &PrometheusHandle) -> String {
             "wisp_store_commit_seconds",
             "Time of one commit of the store.",
             &fixed.commit,
+        ),
+        (
+            "wisp_alarm_delay_seconds",
+            "How much later than due the clock fired.",
+            &fixed.alarm_delay,
         ),
     ] {
         histogram::print_head(&mut text, name, help);
@@ -371,6 +417,112 @@ pub(crate) fn web_cache(what: WebCache) {
         ["hit", "shared", "kept"].map(|what| counter!("wisp_web_cache_total", "outcome" => what))
     });
     COUNTERS[what as usize].increment(1);
+}
+
+/// Who fired a trigger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// Somebody, over the API.
+    Request,
+    /// The clock, as a schedule says.
+    Clock,
+}
+
+/// What became of a fire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fire {
+    /// It is promised.
+    Accepted,
+    /// No active rule listens.
+    Unheard,
+    /// It was too much.
+    Refused,
+}
+
+/// A trigger was fired.
+pub(crate) fn fired(source: Source, outcome: Fire) {
+    static COUNTERS: LazyLock<[[Counter; 3]; 2]> = LazyLock::new(|| {
+        ["request", "clock"].map(|source| {
+            ["accepted", "unheard", "refused"].map(
+                |outcome| counter!("wisp_fires_total", "source" => source, "outcome" => outcome),
+            )
+        })
+    });
+    COUNTERS[source as usize][outcome as usize].increment(1);
+}
+
+/// What became of a rule whose trigger fired.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RuleRun {
+    /// Its action ran.
+    Success,
+    /// Its action ran and failed.
+    Failure,
+    /// Its action was not run.
+    Refused,
+}
+
+/// A rule has had its turn.
+pub(crate) fn rule_ran(outcome: RuleRun) {
+    static COUNTERS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
+        ["success", "failure", "refused"]
+            .map(|outcome| counter!("wisp_rule_runs_total", "outcome" => outcome))
+    });
+    COUNTERS[outcome as usize].increment(1);
+}
+
+/// A rule's action is to be run again.
+pub(crate) fn rule_retry() {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(|| counter!("wisp_rule_retries_total"));
+    COUNTER.increment(1);
+}
+
+/// What happened to a dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Letter {
+    /// It was made.
+    Kept,
+    /// It had to make room.
+    Dropped,
+    /// What it is about was run again.
+    Replayed,
+}
+
+/// Something happened to a dead letter.
+pub(crate) fn dead_letter(what: Letter) {
+    static COUNTERS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
+        ["kept", "dropped", "replayed"]
+            .map(|event| counter!("wisp_dead_letters_total", "event" => event))
+    });
+    COUNTERS[what as usize].increment(1);
+}
+
+/// What the clock did about a time that had come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Alarm {
+    /// It fired, so much later than due.
+    Fired(Duration),
+    /// It let it pass.
+    Skipped,
+    /// It will try again.
+    Postponed,
+}
+
+/// The clock did something about a time that had come.
+pub(crate) fn alarm(what: Alarm) {
+    static COUNTERS: LazyLock<[Counter; 3]> = LazyLock::new(|| {
+        let outcomes = ["fired", "skipped", "postponed"];
+        outcomes.map(|outcome| counter!("wisp_alarms_total", "outcome" => outcome))
+    });
+    let index = match what {
+        Alarm::Fired(late) => {
+            FIXED.alarm_delay.record(late);
+            0
+        }
+        Alarm::Skipped => 1,
+        Alarm::Postponed => 2,
+    };
+    COUNTERS[index].increment(1);
 }
 
 /// An upload was compiled.

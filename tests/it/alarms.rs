@@ -55,6 +55,14 @@ fn a_trigger_is_fired_by_the_clock_once_each_second_over_a_crash() {
     eventually("the clock goes on", || {
         (fires(&tenant).len() >= 6).then_some(())
     });
+    let metrics = server.client().get("/metrics").text();
+    for series in [
+        "wisp_alarms_total{outcome=\"fired\"}",
+        "wisp_alarm_delay_seconds_count",
+        "wisp_fires_total{source=\"clock\",outcome=\"accepted\"}",
+    ] {
+        assert!(metrics.contains(series), "{series} in {metrics}");
+    }
     let answer = feed(&tenant, "alarm", "DELETE", json!({}));
     assert_eq!(answer, json!({ "status": "success" }));
     let fires = fires(&tenant);

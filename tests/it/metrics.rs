@@ -29,6 +29,8 @@ const NAMES: &[&str] = &[
     "wisp_pool_slots",
     "wisp_memory_bytes",
     "wisp_inflight",
+    "wisp_fires_pending",
+    "wisp_rule_retries_waiting",
 ];
 
 /// The value of the series whose line begins with `series`.
@@ -67,6 +69,67 @@ fn every_metric_has_its_name_its_help_and_its_type() {
         let series = text.lines().any(|line| line.starts_with(name));
         assert!(series, "no series of {name}");
     }
+}
+
+#[test]
+fn what_goes_on_behind_fires_is_counted() {
+    let server = Server::start("");
+    let tenant = server.tenant();
+    tenant.put("triggers/t", &json!({})).expect(200);
+    tenant.post("triggers/t", &json!({})).expect(204);
+    let rule = |action: &str| {
+        let annotations = json!([{ "key": "retry", "value": { "attempts": 2, "backoff": 1 } }]);
+        json!({ "trigger": "/_/t", "action": format!("/_/{action}"), "annotations": annotations })
+    };
+    for name in ["good", "bad", "gone"] {
+        let code = if name == "good" {
+            ECHO.to_owned()
+        } else {
+            crate::harness::traps()
+        };
+        tenant.put_action(name, &code);
+        tenant
+            .put(&format!("rules/{name}"), &rule(name))
+            .expect(200);
+    }
+    tenant.delete("actions/gone").expect(200);
+    tenant.post("triggers/t", &json!({})).expect(202);
+    let letter = eventually("a dead letter is kept", || {
+        let letters = tenant.get("deadletters").expect(200).json();
+        letters[0]["id"].as_str().map(str::to_owned)
+    });
+    tenant
+        .post(&format!("deadletters/{letter}"), &json!({}))
+        .expect(202);
+    tenant.limits(&json!({ "firesPerMinute": 0 }));
+    tenant.post("triggers/t", &json!({})).expect(429);
+    let expected = [
+        (
+            "wisp_fires_total{source=\"request\",outcome=\"accepted\"}",
+            1.0,
+        ),
+        (
+            "wisp_fires_total{source=\"request\",outcome=\"unheard\"}",
+            1.0,
+        ),
+        (
+            "wisp_fires_total{source=\"request\",outcome=\"refused\"}",
+            1.0,
+        ),
+        ("wisp_rule_runs_total{outcome=\"success\"}", 1.0),
+        ("wisp_rule_runs_total{outcome=\"failure\"}", 2.0),
+        ("wisp_rule_runs_total{outcome=\"refused\"}", 1.0),
+        ("wisp_rule_retries_total", 1.0),
+        ("wisp_dead_letters_total{event=\"kept\"}", 1.0),
+        ("wisp_dead_letters_total{event=\"replayed\"}", 1.0),
+        ("wisp_fires_pending", 0.0),
+        ("wisp_rule_retries_waiting", 0.0),
+    ];
+    eventually("everything is counted", || {
+        let text = server.client().get("/metrics").text();
+        let is = |(series, count): &(&str, f64)| value(&text, series) == Some(*count);
+        expected.iter().all(is).then_some(())
+    });
 }
 
 #[test]
