@@ -29,7 +29,7 @@ use crate::model::{Action, Digest, Timestamp};
 use crate::pool::{self, Pool};
 use crate::queue::message::Work;
 use crate::queue::{Hands, MemoryQueue, Queue, Replies};
-use crate::sandbox::{self, Compiler, Refused, Sandbox, Wasmtime};
+use crate::sandbox::{self, Compiler, Refused, Sandbox, Source, Wasmtime};
 use crate::store::catalog::Catalog;
 use crate::store::seal::Seal;
 use crate::store::sealed::Sealed;
@@ -100,8 +100,18 @@ struct Uploads(Arc<dyn Sandbox>);
 
 #[async_trait]
 impl Upload for Uploads {
-    async fn prepare(&self, _kind: &str, code: Arc<str>) -> Result<Digest, UploadError> {
-        match self.0.prepare(code).await {
+    async fn prepare(
+        &self,
+        kind: &str,
+        main: Option<&str>,
+        code: Arc<str>,
+    ) -> Result<Digest, UploadError> {
+        let source = Source {
+            kind: kind.to_owned(),
+            main: main.map(str::to_owned),
+            code,
+        };
+        match self.0.prepare(source).await {
             Ok(prepared) => Ok(prepared.program),
             Err(Refused::Invalid(why)) => Err(UploadError::Invalid(why)),
             Err(Refused::TooCostly(why)) => Err(UploadError::TooCostly(why)),
@@ -162,6 +172,10 @@ impl App {
             let (catalog, uploads) = (Arc::clone(&state.catalog), Arc::clone(&state.uploads));
             // Compiling takes a while, and nobody should wait for it who does not need it.
             upkeep.spawn(async move { system::install(&catalog, &*uploads).await });
+        }
+        if config.sandbox.engines_ahead {
+            let sandbox = Arc::clone(&sandbox);
+            upkeep.spawn(async move { sandbox.ready_engines().await });
         }
         let (stop, stopped) = oneshot::channel();
         let edge = config.api.clone();

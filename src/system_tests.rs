@@ -13,7 +13,12 @@ struct Counting(AtomicUsize);
 
 #[async_trait]
 impl Upload for Counting {
-    async fn prepare(&self, _kind: &str, code: Arc<str>) -> Result<Digest, UploadError> {
+    async fn prepare(
+        &self,
+        _kind: &str,
+        _main: Option<&str>,
+        code: Arc<str>,
+    ) -> Result<Digest, UploadError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Ok(Digest::of(code.as_bytes()))
     }

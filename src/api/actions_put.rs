@@ -119,7 +119,8 @@ async fn prepared(front: &Front, identity: &Identity, put: CodePut) -> Result<(C
         // It may be made, and fails when it is run: clients make actions first and fill them later.
         Digest::of(b"")
     } else {
-        front.state.uploads.prepare(kind, Arc::clone(&text)).await?
+        let (uploads, main) = (&front.state.uploads, put.main.as_deref());
+        uploads.prepare(kind, main, Arc::clone(&text)).await?
     };
     let code = Code {
         kind: kind.to_owned(),

@@ -188,8 +188,13 @@ pub(crate) enum UploadError {
 /// Checks and prepares code at upload; the sandbox, as the edge knows it.
 #[async_trait]
 pub(crate) trait Upload: Send + Sync + 'static {
-    /// Names the program inside `code` (the string as uploaded), ready to be run.
-    async fn prepare(&self, kind: &str, code: Arc<str>) -> Result<Digest, UploadError>;
+    /// Names the program inside `code` (the string as uploaded) of a concrete `kind`, ready to be run from `main`.
+    async fn prepare(
+        &self,
+        kind: &str,
+        main: Option<&str>,
+        code: Arc<str>,
+    ) -> Result<Digest, UploadError>;
 }
 
 /// What the use cases here are built on.

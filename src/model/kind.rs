@@ -1,6 +1,6 @@
 //! Kinds of actions: which language or format the code is in.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One runtime of the manifest that `GET /` lists.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -29,18 +29,81 @@ pub const BUILTIN: &str = "builtin";
 /// The kind of OpenWhisk's container images, which nobody can make here.
 const BLACKBOX: &str = "blackbox";
 
-/// Every family and its kinds, in the order they are listed.
-pub const FAMILIES: &[(&str, &[Runtime])] = &[(
-    "wasm",
-    &[Runtime {
-        kind: "wasm:1",
-        image: "wisp/wasm:1",
-        default: true,
+/// A language whose source is taken as it is and run by an engine of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// JavaScript, `nodejs:*`.
+    JavaScript,
+    /// Python, `python:*`.
+    Python,
+}
+
+impl Language {
+    /// Every language, in the order their engines are made ready.
+    pub const ALL: [Self; 2] = [Self::JavaScript, Self::Python];
+
+    /// The language of a concrete kind; `None` for one whose code is WebAssembly.
+    #[must_use]
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        match kind.split_once(':')?.0 {
+            "nodejs" => Some(Self::JavaScript),
+            "python" => Some(Self::Python),
+            _ => None,
+        }
+    }
+
+    /// As people write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+        }
+    }
+}
+
+/// A kind as most are: nothing about it is special.
+const fn usual(kind: &'static str, image: &'static str, default: bool) -> Runtime {
+    Runtime {
+        kind,
+        image,
+        default,
         deprecated: false,
         attached: true,
         require_main: false,
-    }],
-)];
+    }
+}
+
+const JAVASCRIPT: &str = "wisp/javascript:1";
+const PYTHON: &str = "wisp/python:3.14";
+
+/// Every family and its kinds, in the order they are listed.
+///
+/// There is one engine for each language. The other versions are there because clients and manifests name them; what they
+/// run on is what `image` says.
+pub const FAMILIES: &[(&str, &[Runtime])] = &[
+    ("wasm", &[usual("wasm:1", "wisp/wasm:1", true)]),
+    (
+        "nodejs",
+        &[
+            usual("nodejs:18", JAVASCRIPT, false),
+            usual("nodejs:20", JAVASCRIPT, true),
+            usual("nodejs:22", JAVASCRIPT, false),
+        ],
+    ),
+    (
+        "python",
+        &[
+            usual("python:3", PYTHON, false),
+            usual("python:3.10", PYTHON, false),
+            usual("python:3.11", PYTHON, false),
+            usual("python:3.12", PYTHON, false),
+            usual("python:3.13", PYTHON, false),
+            usual("python:3.14", PYTHON, true),
+        ],
+    ),
+];
 
 /// Trims, lowers, and replaces `family:default` by the family's default kind; `None` for a kind nobody has.
 #[must_use]
@@ -95,6 +158,15 @@ mod tests {
         assert_eq!(resolve("wasm:1").map(|r| r.kind), Some("wasm:1"));
         assert!(resolve("wasm").is_none());
         assert!(resolve("cobol:default").is_none());
+    }
+
+    #[test]
+    fn languages_are_those_of_their_families() {
+        assert_eq!(Language::of_kind("nodejs:22"), Some(Language::JavaScript));
+        assert_eq!(Language::of_kind("python:3.11"), Some(Language::Python));
+        for kind in ["wasm:1", "sequence", "nodejsx:1", ""] {
+            assert_eq!(Language::of_kind(kind), None, "{kind}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::model::{
     Timestamp, Version,
 };
 use crate::sandbox::fake::{Fake, Script};
-use crate::sandbox::{CodeSource, Input, Outcome};
+use crate::sandbox::{CodeSource, Input, Outcome, Source};
 
 const MIB: usize = 1 << 20;
 
@@ -19,7 +19,7 @@ struct NoCode;
 
 #[async_trait]
 impl CodeSource for NoCode {
-    async fn code(&self) -> Option<Arc<str>> {
+    async fn source(&self) -> Option<Source> {
         None
     }
 }

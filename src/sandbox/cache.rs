@@ -12,6 +12,9 @@
 //! | 32 | digest of the program |
 //! | 32 | keyed BLAKE3 of everything before |
 //!
+//! What a language's engine made of an action's source is kept in the same way, under an ABI of its own: data and no code,
+//! before it the digest of the engine that made it.
+//!
 //! Invariants:
 //! - `<settings>` is a digest of wasmtime's version, its settings and this format: another build finds nothing here
 //!   and compiles anew;
@@ -26,8 +29,10 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use wasmtime::Module;
 use wasmtime::component::Component;
 
@@ -35,6 +40,7 @@ use super::Abi;
 use super::abi::Shape;
 use super::engine::{Class, Engines};
 use crate::model::Digest;
+use crate::model::kind::Language;
 
 const MAGIC: &[u8; 8] = b"WISPAOT1";
 const TRAILER_BYTES: usize = 80;
@@ -47,6 +53,14 @@ const KEY_FILE: &str = "aot.key";
 pub(super) enum Loaded {
     Module(Module),
     Component(Component),
+    Blob(Blob),
+}
+
+/// What an engine made of an action's source.
+pub(super) struct Blob {
+    /// The engine that made it, and the only one that can read it.
+    pub(super) engine: Digest,
+    pub(super) bytes: Arc<[u8]>,
 }
 
 /// What was found under a program's name.
@@ -66,6 +80,8 @@ pub(super) struct Cache {
     bytes: AtomicU64,
     /// Names of files being written.
     serial: AtomicU64,
+    /// Files that are not removed to make room: what many programs need.
+    pinned: RwLock<Vec<PathBuf>>,
 }
 
 impl Cache {
@@ -86,6 +102,7 @@ impl Cache {
             bytes_max: mib_max << 20,
             bytes: AtomicU64::new(0),
             serial: AtomicU64::new(0),
+            pinned: RwLock::default(),
         };
         let bytes = cache.files().iter().map(|file| file.bytes).sum();
         cache.bytes.store(bytes, Ordering::Relaxed);
@@ -124,8 +141,16 @@ impl Cache {
 
     fn load_file(&self, file: File, program: &Digest, engines: &Engines) -> Result<Found, String> {
         let size = file.metadata().map_err(|error| error.to_string())?.len();
-        let shape = self.verify(&file, size, program)?;
-        let loaded = map(file, shape, engines).map_err(|error| format!("{error:#}"))?;
+        let loaded;
+        let shape;
+        if claims_language(&file, size) {
+            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+            shape = self.verify(&file, size, program, Some(&mut bytes))?;
+            loaded = Loaded::Blob(blob(&bytes)?);
+        } else {
+            shape = self.verify(&file, size, program, None)?;
+            loaded = map(file, shape, engines).map_err(|error| format!("{error:#}"))?;
+        }
         Ok(Found {
             shape,
             loaded,
@@ -133,20 +158,29 @@ impl Cache {
         })
     }
 
-    /// Checks a whole file and reads its trailer. Reads in pieces: fresh memory for all of it would cost more page
+    /// Checks a whole file and reads its trailer, and adds what stands before that to `keep`. Reads in pieces: fresh memory for all of it would cost more page
     /// faults than the hash costs time.
-    fn verify(&self, file: &File, size: u64, program: &Digest) -> Result<Shape, String> {
+    fn verify(
+        &self,
+        file: &File,
+        size: u64,
+        program: &Digest,
+        mut keep: Option<&mut Vec<u8>>,
+    ) -> Result<Shape, String> {
         let text = |error: std::io::Error| error.to_string();
         let start = size.checked_sub(TRAILER_BYTES as u64);
         let start = start.ok_or("it is cut short")?;
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        let mut piece = vec![0_u8; PIECE_BYTES];
+        let mut piece = vec![0_u8; PIECE_BYTES.min(usize::try_from(start).unwrap_or(PIECE_BYTES))];
         let mut at = 0;
         while at < start {
             let left = usize::try_from(start - at).unwrap_or(usize::MAX);
             let piece = &mut piece[..left.min(PIECE_BYTES)];
             file.read_exact_at(piece, at).map_err(text)?;
             hasher.update(piece);
+            if let Some(kept) = &mut keep {
+                kept.extend_from_slice(piece);
+            }
             at += piece.len() as u64;
         }
         let mut trailer = [0_u8; TRAILER_BYTES];
@@ -219,6 +253,15 @@ impl Cache {
         Ok((artefact.len() + TRAILER_BYTES) as u64)
     }
 
+    /// Keeps the artefact of a program when others are removed to make room.
+    pub(super) fn pin(&self, program: &Digest) {
+        let path = self.path(program);
+        let mut pinned = self.pinned.write();
+        if !pinned.contains(&path) {
+            pinned.push(path);
+        }
+    }
+
     /// Removes a program's artefact, if there is one.
     pub(super) fn remove(&self, program: &Digest) {
         let path = self.path(program);
@@ -243,11 +286,15 @@ impl Cache {
         files.sort_unstable_by_key(|file| file.used);
         let target = self.bytes_max - self.bytes_max / 8;
         let keep = self.path(newest);
+        let pinned = self.pinned.read();
         for file in files {
             if self.bytes.load(Ordering::Relaxed) <= target {
                 return;
             }
-            if file.path != keep && std::fs::remove_file(&file.path).is_ok() {
+            if file.path != keep
+                && !pinned.contains(&file.path)
+                && std::fs::remove_file(&file.path).is_ok()
+            {
                 self.give_back(file.bytes);
             }
         }
@@ -297,6 +344,28 @@ struct Kept {
 /// `O_NOFOLLOW`: a link in place of an artefact is refused.
 fn nofollow() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+/// Whether a file says of itself that it is what an engine made: decides how it is read, before that is verified.
+fn claims_language(file: &File, size: u64) -> bool {
+    let mut head = [0_u8; 9];
+    let at = size.checked_sub(TRAILER_BYTES as u64);
+    at.is_some_and(|at| file.read_exact_at(&mut head, at).is_ok())
+        && matches!(abi_of(head[8]), Some(Abi::Language(_)))
+}
+
+/// Takes apart what [`artefact_of`] put together.
+fn blob(bytes: &[u8]) -> Result<Blob, String> {
+    let (engine, bytes) = bytes.split_first_chunk().ok_or("it is cut short")?;
+    Ok(Blob {
+        engine: Digest(*engine),
+        bytes: bytes.into(),
+    })
+}
+
+/// What is kept of an engine's work.
+pub(super) fn artefact_of(blob: &Blob) -> Vec<u8> {
+    [&blob.engine.0, &*blob.bytes].concat()
 }
 
 /// Maps a verified file as code.
@@ -349,6 +418,8 @@ fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
         Abi::Handler => 2,
         Abi::Command => 3,
         Abi::CommandComponent => 4,
+        Abi::Language(Language::JavaScript) => 16,
+        Abi::Language(Language::Python) => 17,
     };
     let class = match shape.class {
         Class::Small => 1,
@@ -370,19 +441,25 @@ fn read_trailer(bytes: &[u8], program: &Digest) -> Option<Shape> {
     }
     let [abi, class, imports_wasi, ..] = *flags;
     Some(Shape {
-        abi: match abi {
-            1 => Abi::Core,
-            2 => Abi::Handler,
-            3 => Abi::Command,
-            4 => Abi::CommandComponent,
-            _ => return None,
-        },
+        abi: abi_of(abi)?,
         class: match class {
             1 => Class::Small,
             2 => Class::Large,
             _ => return None,
         },
         imports_wasi: imports_wasi == 1,
+    })
+}
+
+fn abi_of(number: u8) -> Option<Abi> {
+    Some(match number {
+        1 => Abi::Core,
+        2 => Abi::Handler,
+        3 => Abi::Command,
+        4 => Abi::CommandComponent,
+        16 => Abi::Language(Language::JavaScript),
+        17 => Abi::Language(Language::Python),
+        _ => return None,
     })
 }
 

@@ -14,8 +14,8 @@ use zip::ZipArchive;
 use super::Refused;
 
 /// How a binary module begins, and a binary component.
-const WASM_MAGIC: &[u8] = b"\0asm";
-const ZIP_MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
+pub(super) const WASM_MAGIC: &[u8] = b"\0asm";
+pub(super) const ZIP_MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 /// Entries an archive may have; one is a module, the rest are read-me files and the like.
 const ZIP_ENTRIES_MAX: usize = 1024;
 /// How often its packed size a member may have unpacked; deflate reaches 1,032 on zeros, modules 2 to 10.
@@ -23,7 +23,7 @@ const ZIP_RATIO_MAX: u64 = 200;
 /// Members below this size may have any ratio.
 const ZIP_RATIO_EXEMPT_BYTES: u64 = 1 << 20;
 /// Base64 with or without padding, standard alphabet.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -230,10 +230,10 @@ fn unzip(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refused> {
             "The zip's `{name}` is encrypted; send it as it is."
         )));
     }
-    inflate(&mut archive, *index, bytes_max)
+    inflate(&mut archive, *index, bytes_max, "The module in the zip")
 }
 
-fn is_unsafe_name(name: &str) -> bool {
+pub(super) fn is_unsafe_name(name: &str) -> bool {
     let drive = name.as_bytes().get(1) == Some(&b':');
     name.starts_with(['/', '\\'])
         || drive
@@ -242,16 +242,15 @@ fn is_unsafe_name(name: &str) -> bool {
 }
 
 /// Unpacks a member, never further than allowed, whatever its header claims.
-fn inflate(
+pub(super) fn inflate(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     index: usize,
     bytes_max: usize,
+    what: &str,
 ) -> Result<Vec<u8>, Refused> {
-    let mut member = archive.by_index(index).map_err(|error| {
-        invalid(format!(
-            "The module in the zip cannot be unpacked: {error}."
-        ))
-    })?;
+    let mut member = archive
+        .by_index(index)
+        .map_err(|error| invalid(format!("{what} cannot be unpacked: {error}.")))?;
     let by_ratio = member
         .compressed_size()
         .saturating_mul(ZIP_RATIO_MAX)
@@ -262,19 +261,13 @@ fn inflate(
         .by_ref()
         .take(allowed + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| {
-            invalid(format!(
-                "The module in the zip cannot be unpacked: {error}."
-            ))
-        })?;
+        .map_err(|error| invalid(format!("{what} cannot be unpacked: {error}.")))?;
     if bytes.len() as u64 > allowed {
         return Err(invalid(if allowed < by_ratio {
-            format!(
-                "The module in the zip has more than {bytes_max} bytes, the most that is allowed."
-            )
+            format!("{what} has more than {bytes_max} bytes, the most that is allowed.")
         } else {
             format!(
-                "The module in the zip unpacks to more than {ZIP_RATIO_MAX} times its size: refused as a zip bomb."
+                "{what} unpacks to more than {ZIP_RATIO_MAX} times its size: refused as a zip bomb."
             )
         }));
     }

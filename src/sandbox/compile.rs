@@ -31,6 +31,22 @@ const ARTEFACT_BYTES_FLOOR: usize = 16 << 20;
 /// Bytes of a message about an invalid module that are passed on.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
+/// What one compile may take.
+#[derive(Clone, Copy)]
+struct Allowance {
+    timeout_ms: u64,
+    memory_mib: u64,
+    /// How much it stands back behind everything else.
+    niceness: i32,
+}
+
+/// For modules of our own, which are large, few, and compiled while others are served.
+const OWN: Allowance = Allowance {
+    timeout_ms: 20 * 60 * 1000,
+    memory_mib: 16 << 10,
+    niceness: 10,
+};
+
 /// Compiles, a few modules at once.
 pub(super) struct Compile {
     config: Config,
@@ -80,9 +96,31 @@ impl Compile {
         let _permit =
             permit.map_err(|_| Refused::Unavailable("The compiler is shutting down.".into()))?;
         drop(counted);
+        let allowance = Allowance {
+            timeout_ms: self.config.compile_timeout_ms,
+            memory_mib: self.config.compile_memory_mib_max,
+            niceness: 0,
+        };
+        self.compile_within(allowance, class, module).await
+    }
+
+    /// Compiles a module of our own for the large class: in nobody's way, and with room enough.
+    ///
+    /// # Errors
+    /// As [`Compile::compile`], though none is the module's fault.
+    pub(super) async fn compile_own(&self, module: Arc<[u8]>) -> Result<Vec<u8>, Refused> {
+        self.compile_within(OWN, Class::Large, module).await
+    }
+
+    async fn compile_within(
+        &self,
+        allowance: Allowance,
+        class: Class,
+        module: Arc<[u8]>,
+    ) -> Result<Vec<u8>, Refused> {
         match &self.config.compiler {
             Compiler::InProcess => self.in_process(class, module).await,
-            Compiler::Process(path) => self.in_child(path, class, &module).await,
+            Compiler::Process(path) => self.in_child(path, allowance, class, &module).await,
         }
     }
 
@@ -94,9 +132,15 @@ impl Compile {
             .map_err(Refused::Invalid)
     }
 
-    async fn in_child(&self, path: &Path, class: Class, module: &[u8]) -> Result<Vec<u8>, Refused> {
-        let limit = Duration::from_millis(self.config.compile_timeout_ms);
-        let mut child = self.spawn(path).map_err(|error| {
+    async fn in_child(
+        &self,
+        path: &Path,
+        allowance: Allowance,
+        class: Class,
+        module: &[u8],
+    ) -> Result<Vec<u8>, Refused> {
+        let limit = Duration::from_millis(allowance.timeout_ms);
+        let mut child = self.spawn(path, allowance).map_err(|error| {
             tracing::error!(path = %path.display(), %error, "the compiler cannot be started");
             Refused::Unavailable("The compiler cannot be started; try again later.".into())
         })?;
@@ -118,20 +162,20 @@ impl Compile {
                 tracing::info!(%error, ?status, "a compiler ended without an answer");
                 Err(Refused::TooCostly(format!(
                     "The module cannot be compiled within {} MiB of memory and {} s of CPU time.",
-                    self.config.compile_memory_mib_max,
+                    allowance.memory_mib,
                     limit.as_secs().max(1)
                 )))
             }
         }
     }
 
-    fn spawn(&self, path: &Path) -> std::io::Result<Child> {
-        let config = &self.config;
+    fn spawn(&self, path: &Path, allowance: Allowance) -> std::io::Result<Child> {
         Command::new(path)
             .arg(COMPILE_ARG)
-            .arg(config.compile_memory_mib_max.to_string())
-            .arg((config.compile_timeout_ms / 1000).max(1).to_string())
-            .arg(config.stack_kib.to_string())
+            .arg(allowance.memory_mib.to_string())
+            .arg((allowance.timeout_ms / 1000).max(1).to_string())
+            .arg(self.config.stack_kib.to_string())
+            .arg(allowance.niceness.to_string())
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -204,10 +248,12 @@ pub(crate) fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
 
 fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
     let numbers: Vec<u64> = args.filter_map(|arg| arg.parse().ok()).collect();
-    let [memory_mib, cpu_s, stack_kib] = numbers[..] else {
+    let [memory_mib, cpu_s, stack_kib, niceness] = numbers[..] else {
         return Err(std::io::ErrorKind::InvalidInput.into());
     };
     lower_limits(memory_mib, cpu_s)?;
+    // Standing back is a courtesy: no reason to fail.
+    rustix::process::nice(i32::try_from(niceness).unwrap_or(0)).unwrap_or_default();
     let config = Config {
         stack_kib: usize::try_from(stack_kib).map_err(std::io::Error::other)?,
         ..Config::default()

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::language::EngineModules;
+
 /// Where and how modules are compiled.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,7 +34,21 @@ pub(crate) struct Config {
     /// Address space of a compiler process, MiB.
     pub(crate) compile_memory_mib_max: u64,
 
-    /// Bytes of a module, unpacked.
+    /// Whether the engines of all languages are compiled when the server starts, and not when code first needs them.
+    pub(crate) engines_ahead: bool,
+    /// The engines' modules.
+    #[serde(skip)]
+    pub(crate) engine_modules: EngineModules,
+    /// Pieces of source prepared at one time; half the cores when unset.
+    pub(crate) prepare_parallel_max: Option<usize>,
+    /// Uploads of source that may wait for that; more are told to come back.
+    pub(crate) prepare_waiting_max: usize,
+    /// Wall time that preparing source may take, which runs its top level once, milliseconds.
+    pub(crate) prepare_timeout_ms: u64,
+    /// Memory that preparing source may take, the engine's own included, MiB.
+    pub(crate) prepare_memory_mib_max: usize,
+
+    /// Bytes of a module, unpacked; of the files of a zip of source together.
     pub(crate) module_bytes_max: usize,
     /// Bytes of the artefacts kept on disk, MiB; the longest unused are removed beyond it.
     pub(crate) artefact_mib_max: u64,
@@ -68,6 +84,12 @@ impl Default for Config {
             compile_waiting_max: 256,
             compile_timeout_ms: 60_000,
             compile_memory_mib_max: 4096,
+            engines_ahead: true,
+            engine_modules: EngineModules::default(),
+            prepare_parallel_max: None,
+            prepare_waiting_max: 256,
+            prepare_timeout_ms: 10_000,
+            prepare_memory_mib_max: 256,
             module_bytes_max: 48 << 20,
             artefact_mib_max: 16 << 10,
             programs_max: 2000,

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Abi, CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine,
-    Occupancy, Outcome, Prepared, Program, Refused, Run, Sandbox, StartError, Started, Stream,
+    Occupancy, Outcome, Prepared, Program, Refused, Run, Sandbox, Source, StartError, Started,
+    Stream,
 };
 use crate::model::Digest;
 
@@ -177,7 +178,8 @@ impl Fake {
 
 #[async_trait]
 impl Sandbox for Fake {
-    async fn prepare(&self, code: Arc<str>) -> Result<Prepared, Refused> {
+    async fn prepare(&self, source: Source) -> Result<Prepared, Refused> {
+        let code = source.code;
         let program = Self::digest(&code);
         let script = self.scripts.lock().get(&program).cloned();
         let script =
@@ -207,7 +209,7 @@ impl Sandbox for Fake {
         }
         let script = self.scripts.lock().get(program).cloned();
         let Some(script) = script else {
-            return Err(match code.code().await {
+            return Err(match code.source().await {
                 Some(_) => Refused::Invalid("not in the script".into()).into(),
                 None => LoadError::Host("the code is gone".into()),
             });

@@ -3,6 +3,8 @@
 //!
 //! Invariants:
 //! - nothing grows before it is granted: the meter asks the [`Grant`] for what `held` is to pass `granted` by;
+//! - what is shared with others (pages of a language's engine that an instance has not written to) counts towards the limit
+//!   and is not asked for;
 //! - `held <= limit` always; a wish beyond it is refused and remembered, so that a guest that dies of it is reported
 //!   as out of memory and not as whatever its language made of `memory.grow` answering -1;
 //! - what was granted stays granted until the run ends: linear memory never shrinks, and what files give back is there
@@ -33,6 +35,8 @@ pub(super) enum Denied {
 pub(super) struct Account {
     limit: usize,
     held: usize,
+    /// Of what is held, what the kernel keeps once for many instances.
+    shared: usize,
     granted: usize,
     peak: usize,
     grant: Arc<dyn Grant>,
@@ -65,7 +69,13 @@ impl Account {
     /// What must still be granted for `bytes` more; `None` when that would pass the limit.
     fn missing(&self, bytes: usize) -> Option<usize> {
         let wanted = self.held.saturating_add(bytes);
-        (wanted <= self.limit).then(|| wanted.saturating_sub(self.granted))
+        let own = wanted.saturating_sub(self.shared);
+        (wanted <= self.limit).then(|| own.saturating_sub(self.granted))
+    }
+
+    /// What is held and not shared.
+    fn own(&self) -> usize {
+        self.held.saturating_sub(self.shared)
     }
 
     fn add(&mut self, bytes: usize, missing: usize) {
@@ -101,6 +111,7 @@ impl Meter {
             book: Book::Own(Account {
                 limit,
                 held: host_share,
+                shared: 0,
                 granted,
                 peak: host_share,
                 grant,
@@ -134,9 +145,31 @@ impl Meter {
         }
     }
 
-    /// Bytes held now.
+    /// Bytes held now that are nobody else's.
     pub(super) fn held(&self) -> usize {
-        self.read(|account| account.held)
+        self.read(Account::own)
+    }
+
+    /// Says that `bytes` of what is held, or about to be, are shared with other instances.
+    pub(super) fn share(&mut self, bytes: usize) {
+        self.with(|account| account.shared = bytes);
+    }
+
+    /// Says that `bytes` are shared by now, and takes what that makes its own; `false` when the node has no room.
+    pub(super) async fn share_now(&mut self, bytes: usize) -> bool {
+        let (missing, grant) = self.read(|account| {
+            let own = account.held.saturating_sub(bytes);
+            let missing = own.saturating_sub(account.granted);
+            (missing, Arc::clone(&account.grant))
+        });
+        let taken = missing == 0 || grant.try_grow(missing) || grant.grow(missing).await;
+        if taken {
+            self.with(|account| {
+                account.granted += missing;
+                account.shared = bytes;
+            });
+        }
+        taken
     }
 
     /// Most bytes held since the last [`Meter::begin`].
@@ -156,7 +189,7 @@ impl Meter {
         self.pending = 0;
         self.with(|account| {
             account.peak = account.held;
-            account.granted = account.granted.min(account.held);
+            account.granted = account.granted.min(account.own());
         });
     }
 
@@ -292,6 +325,23 @@ mod tests {
         // What was granted beyond what is held must be granted again: here it no longer can be.
         assert!(!account.lock().try_take(490));
         assert!(account.lock().try_take(390));
+    }
+
+    #[tokio::test]
+    async fn what_is_shared_counts_towards_the_limit_and_is_not_asked_for() {
+        let mut meter = meter(1000, 300);
+        meter.share(500);
+        assert!(meter.memory_growing(0, 600, None).await.unwrap());
+        assert_eq!((meter.held(), meter.peak()), (110, 610));
+        assert!(!meter.memory_growing(600, 1000, None).await.unwrap());
+        assert_eq!(meter.denied(), Some(Denied::Limit));
+        assert!(meter.share_now(400).await);
+        assert_eq!(meter.held(), 210);
+        assert!(
+            !meter.share_now(100).await,
+            "300 were to be had, 200 of them are taken"
+        );
+        assert_eq!(meter.held(), 210);
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //! names wasmtime; nothing else can run a guest.
 //!
 //! `code` (what are these bytes) → `compile` (in a process of its own) → `cache` (authenticated files) → `program`
-//! (mapped and linked) → `instance` (a store in a pooled slot) → [`Instance::run`].
+//! (mapped and linked) → `instance` (a store in a pooled slot) → [`Instance::run`]. Source takes the same way, but that it
+//! is not compiled: `language` has its engine prepare it.
 //!
 //! Invariants:
 //! - a guest's failure is a value ([`Outcome`]); `Err` is the host's alone;
@@ -24,6 +25,7 @@ pub(crate) mod fake;
 mod files;
 mod host;
 mod instance;
+mod language;
 mod limits;
 mod output;
 mod p2;
@@ -45,9 +47,12 @@ use tokio::time::Instant;
 
 use crate::ahead::Ahead;
 use crate::model::Digest;
+use crate::model::kind::Language;
 
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
+#[cfg(test)]
+pub(crate) use language::EngineModules;
 pub(crate) use service::Wasmtime;
 
 /// The hidden argument that turns this executable into a compiler, see [`compile_child`].
@@ -65,6 +70,30 @@ pub(crate) enum Abi {
     Command,
     /// Component that exports `wasi:cli/run`; one instance per activation.
     CommandComponent,
+    /// Source of a language, run by its engine; instances are reused.
+    Language(Language),
+}
+
+/// Code as it was uploaded, and what was said of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Concrete kind: whether it is WebAssembly or the source of a language.
+    pub(crate) kind: String,
+    /// Entry point, when the client named one; WebAssembly has none.
+    pub(crate) main: Option<String>,
+    /// The string as uploaded.
+    pub(crate) code: Arc<str>,
+}
+
+#[cfg(test)]
+impl<T: Into<Arc<str>>> From<T> for Source {
+    fn from(code: T) -> Self {
+        Self {
+            kind: "wasm:1".to_owned(),
+            main: None,
+            code: code.into(),
+        }
+    }
 }
 
 /// What an upload was found to be.
@@ -221,13 +250,13 @@ impl Run {
 /// Turns code into programs.
 #[async_trait]
 pub(crate) trait Sandbox: Send + Sync + 'static {
-    /// Decides what `code` (the string as uploaded) is, compiles it if need be and keeps the artefact.
-    async fn prepare(&self, code: Arc<str>) -> Result<Prepared, Refused>;
+    /// Decides what an upload is, compiles or prepares it if need be and keeps the artefact.
+    async fn prepare(&self, source: Source) -> Result<Prepared, Refused>;
 
     /// A program that is linked already; never waits.
     fn linked(&self, program: &Digest) -> Option<Arc<dyn Program>>;
 
-    /// A program from the artefact on disk, or, when that is missing or does not verify, from `code`, compiled again.
+    /// A program from the artefact on disk, or, when that is missing or does not verify, made again from `code`.
     /// Concurrent calls for one program share the work.
     async fn load(
         &self,
@@ -242,8 +271,8 @@ pub(crate) trait Sandbox: Send + Sync + 'static {
 /// Where the code is when an artefact must be made again.
 #[async_trait]
 pub(crate) trait CodeSource {
-    /// The code string as uploaded; `None` when it is gone.
-    async fn code(&self) -> Option<Arc<str>>;
+    /// The code as it was uploaded; `None` when it is gone.
+    async fn source(&self) -> Option<Source>;
 }
 
 /// Counts of the ladder's rungs below instances.

@@ -16,6 +16,7 @@ use super::component::ComponentCode;
 use super::engine::{Class, Engines, WASM_PAGE_BYTES};
 use super::host::Host;
 use super::instance::{self, CoreExports};
+use super::language::LanguageCode;
 use super::limits::TABLE_ELEMENT_BYTES;
 use super::stacks::Stacks;
 use super::{Grant, InstanceLimits, Program, StartError, Started, command, component};
@@ -35,6 +36,7 @@ pub(super) enum Code {
         pre: InstancePre<Host>,
     },
     Component(ComponentCode),
+    Language(LanguageCode),
 }
 
 /// A linked program.
@@ -99,6 +101,7 @@ impl Code {
                 Some(module_of(pre).resources_required())
             }
             Self::Component(code) => code.resources_required(),
+            Self::Language(code) => return code.initial_bytes(),
         };
         required.map_or(0, |required| {
             let pages = required.max_initial_memory_size.unwrap_or(0);
@@ -128,7 +131,9 @@ impl Program for Linked {
         grant: Arc<dyn Grant>,
     ) -> Result<Started, StartError> {
         match &self.code {
-            Code::Core { .. } => instance::start(self.arc(), limits, grant).await,
+            Code::Core { .. } | Code::Language(_) => {
+                instance::start(self.arc(), limits, grant).await
+            }
             Code::Command { .. } => command::start(self.arc(), limits, grant).await,
             Code::Component(_) => component::start(self.arc(), limits, grant).await,
         }

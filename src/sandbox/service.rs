@@ -1,7 +1,7 @@
 //! The sandbox as the rest sees it: uploads to programs, programs by their digest.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,19 +10,22 @@ use tokio::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Store, component};
 
 use super::abi::{self, Provided, Shape};
-use super::cache::{self, Cache, Found, Loaded};
+use super::cache::{self, Blob, Cache, Found, Loaded};
 use super::compile::Compile;
 use super::component::ComponentCode;
 use super::config::Config;
 use super::engine::{Class, Engines};
 use super::host::{self, Host};
 use super::instance::CoreExports;
+use super::language::{self, Engine, LanguageCode, Languages, Package, Prepare};
 use super::limits::Meter;
 use super::program::{Code, Linked, Programs};
 use super::{
-    Abi, CodeSource, Grant, LoadError, Occupancy, Prepared, Program, Refused, Sandbox, code, epoch,
+    Abi, CodeSource, Grant, LoadError, Occupancy, Prepared, Program, Refused, Sandbox, Source,
+    code, epoch,
 };
 use crate::model::Digest;
+use crate::model::kind::Language;
 use crate::telemetry::metrics;
 
 /// Artefacts above this size are verified off the runtime's threads: reading and hashing them takes milliseconds.
@@ -30,22 +33,42 @@ const LOAD_INLINE_BYTES_MAX: u64 = 1 << 20;
 
 /// The sandbox on wasmtime.
 pub(crate) struct Wasmtime {
-    inner: Arc<Inner>,
-    compile: Compile,
+    pub(super) inner: Arc<Inner>,
+    pub(super) compile: Compile,
+    prepare: Prepare,
+    /// Itself, for what goes on when who asked for it has gone.
+    pub(super) me: Weak<Self>,
     /// Loads going on: whoever comes second waits for the first.
     loading: DashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// What blocking work needs, too.
-struct Inner {
+pub(super) struct Inner {
     config: Config,
-    engines: Engines,
+    pub(super) engines: Engines,
     small: Linker<Host>,
     large: Linker<Host>,
     component: component::Linker<Host>,
+    /// For engines of languages, which may import some functions more.
+    pub(super) engine_linker: Linker<Host>,
     provided: Provided,
-    cache: Cache,
+    pub(super) cache: Cache,
     programs: Programs,
+    pub(super) languages: Languages,
+}
+
+/// What came of looking for a program on disk.
+enum Recovered {
+    Linked(Arc<Linked>),
+    /// It is there, and its language's engine is not ready yet.
+    Waits(Language),
+    Nothing,
+}
+
+/// What a program is made of when it must be made.
+enum Made {
+    Module(Arc<[u8]>, Shape),
+    Source(Arc<Engine>, Package),
 }
 
 impl Wasmtime {
@@ -60,6 +83,7 @@ impl Wasmtime {
         let small = host::linker(engines.get(Class::Small)).map_err(text)?;
         let large = host::linker(engines.get(Class::Large)).map_err(text)?;
         let component = super::component::linker(engines.get(Class::Large)).map_err(text)?;
+        let engine_linker = language::linker(&large).map_err(text)?;
         let provided = provided(&large, &engines);
         let cache = Cache::open(data, &engines, config.artefact_mib_max)?;
         epoch::start(
@@ -68,15 +92,19 @@ impl Wasmtime {
         )
         .map_err(|error| format!("the ticker's thread cannot be started: {error}"))?;
         let programs = Programs::new(config.programs_max, config.programs_mib_max << 20);
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|me| Self {
             compile: Compile::new(&config),
+            prepare: Prepare::new(&config),
+            me: Weak::clone(me),
             loading: DashMap::new(),
             inner: Arc::new(Inner {
+                languages: Languages::new(config.engine_modules.clone()),
                 config,
                 engines,
                 small,
                 large,
                 component,
+                engine_linker,
                 provided,
                 cache,
                 programs,
@@ -97,7 +125,7 @@ impl Wasmtime {
     }
 
     /// Off the runtime's threads.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> T + Send + 'static,
     ) -> Result<T, Refused> {
@@ -111,23 +139,53 @@ impl Wasmtime {
         if let Some(linked) = self.inner.programs.get(&program) {
             return Ok(Some(linked));
         }
+        match self.recover(program).await? {
+            Recovered::Linked(linked) => Ok(Some(linked)),
+            Recovered::Nothing => Ok(None),
+            Recovered::Waits(language) => {
+                tracing::info!(%program, language = language.name(), "a program waits for its language's engine");
+                self.engine(language).await?;
+                Ok(match self.recover(program).await? {
+                    Recovered::Linked(linked) => Some(linked),
+                    Recovered::Waits(_) | Recovered::Nothing => None,
+                })
+            }
+        }
+    }
+
+    async fn recover(&self, program: Digest) -> Result<Recovered, Refused> {
         match self.inner.cache.size(&program) {
-            None => Ok(None),
+            None => Ok(Recovered::Nothing),
             Some(size) if size <= LOAD_INLINE_BYTES_MAX => Ok(self.inner.recover(&program)),
             Some(_) => self.blocking(move |inner| inner.recover(&program)).await,
         }
     }
 
-    /// The program of a module, from wherever it is soonest had; and whether it had to be compiled.
-    async fn obtain(
-        &self,
-        program: Digest,
-        module: Arc<[u8]>,
-        shape: Shape,
-    ) -> Result<(Arc<Linked>, bool), Refused> {
+    /// Reads an upload: which program it is, what that is made of, and how many bytes that has.
+    async fn read(&self, source: Source) -> Result<(Digest, Made, usize), Refused> {
+        let Some(language) = Language::of_kind(&source.kind) else {
+            let read = self.blocking(move |inner| inner.read(&source.code));
+            let (program, module, shape) = read.await??;
+            let size = module.len();
+            return Ok((program, Made::Module(module, shape), size));
+        };
+        let package = self.blocking(move |inner| {
+            language::build(language, &source, inner.config.module_bytes_max)
+        });
+        let package = package.await??;
+        if self.inner.languages.get(language).is_none() {
+            tracing::info!(program = %package.program, language = language.name(), "an upload waits for its language's engine");
+        }
+        let engine = self.engine(language).await?;
+        let size = package.bytes.len();
+        Ok((package.program, Made::Source(engine, package), size))
+    }
+
+    /// The program of a module or source, from wherever it is soonest had; and whether it had to be made.
+    async fn obtain(&self, program: Digest, made: Made) -> Result<(Arc<Linked>, bool), Refused> {
         let turn = Arc::clone(&self.loading.entry(program).or_default());
         let held = turn.lock().await;
-        let result = self.obtain_alone(program, module, shape).await;
+        let result = self.obtain_alone(program, made).await;
         drop(held);
         self.leave(&program, &turn);
         result
@@ -136,12 +194,24 @@ impl Wasmtime {
     async fn obtain_alone(
         &self,
         program: Digest,
-        module: Arc<[u8]>,
-        shape: Shape,
+        made: Made,
     ) -> Result<(Arc<Linked>, bool), Refused> {
         if let Some(linked) = self.at_hand(program).await? {
             return Ok((linked, false));
         }
+        let (module, shape) = match made {
+            Made::Module(module, shape) => (module, shape),
+            Made::Source(engine, package) => {
+                let bare = self.inner.linked_blob(Arc::clone(&engine), Arc::from([]));
+                let bytes = self
+                    .prepare
+                    .blob(bare, Arc::clone(&engine), package)
+                    .await?;
+                let kept =
+                    self.blocking(move |inner| inner.keep_blob(program, engine, bytes.into()));
+                return Ok((kept.await?, true));
+            }
+        };
         let began = Instant::now();
         let artefact = self.compile.compile(shape.class, module).await?;
         metrics::compiled(began.elapsed());
@@ -160,20 +230,49 @@ impl Wasmtime {
 }
 
 impl Inner {
-    /// The program from its artefact, linked; `None` when there is none that will do.
-    fn recover(&self, program: &Digest) -> Option<Arc<Linked>> {
-        let found = self.cache.load(program, &self.engines)?;
+    /// The program from its artefact, linked, when there is one that will do.
+    fn recover(&self, program: &Digest) -> Recovered {
+        let Some(found) = self.cache.load(program, &self.engines) else {
+            return Recovered::Nothing;
+        };
+        if let Abi::Language(language) = found.shape.abi
+            && self.languages.get(language).is_none()
+        {
+            return Recovered::Waits(language);
+        }
         match self.link(found) {
             Ok(linked) => {
                 self.programs.insert(*program, Arc::clone(&linked));
-                Some(linked)
+                Recovered::Linked(linked)
             }
             Err(error) => {
                 tracing::warn!(%program, error = %error, "an artefact does not link; it is made again");
                 self.cache.remove(program);
-                None
+                Recovered::Nothing
             }
         }
+    }
+
+    /// A program that `engine` runs from `blob`.
+    fn linked_blob(&self, engine: Arc<Engine>, blob: Arc<[u8]>) -> Arc<Linked> {
+        let shape = blob_shape(engine.language);
+        let bytes = blob.len();
+        let code = Code::Language(LanguageCode::new(engine, blob));
+        Linked::new(shape, code, &self.engines, bytes)
+    }
+
+    /// Stores what an engine made, and links it.
+    fn keep_blob(&self, program: Digest, engine: Arc<Engine>, bytes: Arc<[u8]>) -> Arc<Linked> {
+        let blob = Blob {
+            engine: engine.digest,
+            bytes: Arc::clone(&bytes),
+        };
+        let shape = blob_shape(engine.language);
+        self.cache
+            .store(&program, shape, &cache::artefact_of(&blob));
+        let linked = self.linked_blob(engine, bytes);
+        self.programs.insert(program, Arc::clone(&linked));
+        linked
     }
 
     /// Stores a fresh artefact and links it: from the file when it could be written, from memory otherwise.
@@ -213,6 +312,14 @@ impl Inner {
             (Loaded::Module(module), _) => Code::Command {
                 pre: linker.instantiate_pre(&module)?,
             },
+            (Loaded::Blob(blob), Abi::Language(language)) => {
+                let engine = self.languages.get(language);
+                let engine = engine.filter(|engine| engine.digest == blob.engine);
+                let engine =
+                    engine.ok_or_else(|| wasmtime::format_err!("another engine made it"))?;
+                return Ok(self.linked_blob(engine, blob.bytes));
+            }
+            (Loaded::Blob(_), _) => wasmtime::bail!("what an engine made is no code"),
             (Loaded::Component(component), _) => {
                 Code::Component(ComponentCode::new(&self.component, &component, shape.abi)?)
             }
@@ -221,7 +328,20 @@ impl Inner {
     }
 }
 
-fn exports(module: &Module) -> wasmtime::Result<CoreExports> {
+/// How what an engine makes is kept.
+fn blob_shape(language: Language) -> Shape {
+    Shape {
+        abi: Abi::Language(language),
+        class: Class::Large,
+        imports_wasi: false,
+    }
+}
+
+/// Where the functions of the core ABI are.
+///
+/// # Errors
+/// When one is missing.
+pub(super) fn exports(module: &Module) -> wasmtime::Result<CoreExports> {
     let find = |name: &str| {
         module
             .get_export_index(name)
@@ -271,13 +391,12 @@ fn provided(linker: &Linker<Host>, engines: &Engines) -> Provided {
 
 #[async_trait]
 impl Sandbox for Wasmtime {
-    async fn prepare(&self, code: Arc<str>) -> Result<Prepared, Refused> {
-        let (program, module, shape) = self.blocking(move |inner| inner.read(&code)).await??;
-        let size = module.len();
-        let (_, compiled) = self.obtain(program, module, shape).await?;
+    async fn prepare(&self, source: Source) -> Result<Prepared, Refused> {
+        let (program, made, size) = self.read(source).await?;
+        let (linked, compiled) = self.obtain(program, made).await?;
         Ok(Prepared {
             program,
-            abi: shape.abi,
+            abi: linked.shape.abi,
             size,
             compiled,
         })
@@ -303,14 +422,14 @@ impl Sandbox for Wasmtime {
             return Ok(linked);
         }
         let gone = || LoadError::Host(format!("the code of program {program} is gone"));
-        let code = code.code().await.ok_or_else(gone)?;
-        let (found, module, shape) = self.blocking(move |inner| inner.read(&code)).await??;
+        let source = code.source().await.ok_or_else(gone)?;
+        let (found, made, _) = self.read(source).await?;
         if found != program {
             return Err(LoadError::Host(format!(
                 "the code kept for program {program} is that of {found}"
             )));
         }
-        let (linked, _) = self.obtain(program, module, shape).await?;
+        let (linked, _) = self.obtain(program, made).await?;
         Ok(linked)
     }
 

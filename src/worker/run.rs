@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::cpu::Metered;
 use super::record::{self, Ended, Phase};
 use super::{Permit, Worker};
-use crate::model::{Activation, Digest, Response, Status, Timestamp};
+use crate::model::{self, Activation, Response, Status, Timestamp};
 use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
 use crate::queue::message::{Outcome as Answer, Work};
 use crate::queue::{Delivery, Key};
-use crate::sandbox::{CodeSource, Input, LogLine, Outcome};
+use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Source};
 use crate::store::Entities;
 use crate::telemetry::metrics;
 
@@ -29,13 +29,18 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Where the worker finds code whose artefact is gone.
 struct Code<'a> {
     entities: &'a dyn Entities,
-    digest: Option<&'a Digest>,
+    code: Option<&'a model::Code>,
 }
 
 #[async_trait]
 impl CodeSource for Code<'_> {
-    async fn code(&self) -> Option<Arc<str>> {
-        self.entities.code(self.digest?).await.ok().flatten()
+    async fn source(&self) -> Option<Source> {
+        let code = self.code?;
+        Some(Source {
+            kind: code.kind.clone(),
+            main: code.main.clone(),
+            code: self.entities.code(&code.code).await.ok().flatten()?,
+        })
     }
 }
 
@@ -172,7 +177,7 @@ async fn start_and_run(
         Claim::Cold(ticket) => {
             let code = Code {
                 entities: &*worker.store.entities,
-                digest: work.action.exec.code().map(|code| &code.code),
+                code: work.action.exec.code(),
             };
             let start = Start {
                 code: &code,

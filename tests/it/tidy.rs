@@ -72,7 +72,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime_wasi", &["sandbox/"]),
     ("wasmparser", &["sandbox/"]),
     ("wat", &["sandbox/"]),
-    ("zip", &["sandbox/"]),
+    // The client looks into an archive to tell what language it is in.
+    ("zip", &["sandbox/", "cli/code.rs"]),
+    ("ruzstd", &["sandbox/language/"]),
     ("axum", &["api/", "app.rs"]),
     ("tower", &["api/", "app.rs"]),
     ("hyper", &["api/"]),

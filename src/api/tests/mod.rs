@@ -118,7 +118,12 @@ struct Compiler;
 
 #[async_trait]
 impl Upload for Compiler {
-    async fn prepare(&self, _kind: &str, code: Arc<str>) -> Result<Digest, UploadError> {
+    async fn prepare(
+        &self,
+        _kind: &str,
+        _main: Option<&str>,
+        code: Arc<str>,
+    ) -> Result<Digest, UploadError> {
         match &*code {
             "bad" => Err(UploadError::Invalid("it is no module".to_owned())),
             "slow" => Err(UploadError::TooCostly("it takes too long".to_owned())),

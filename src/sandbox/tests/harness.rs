@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::sandbox::{
     CodeSource, Config, Grant, Input, Instance, InstanceLimits, Outcome, Program, Run, Sandbox,
-    StartError, Started, Wasmtime,
+    Source, StartError, Started, Wasmtime,
 };
 
 /// A sandbox with a folder of its own.
@@ -141,13 +141,13 @@ impl Grant for Purse {
 /// Code kept somewhere; counts how often it was asked for.
 #[derive(Default)]
 pub(super) struct Kept {
-    pub(super) code: Option<Arc<str>>,
+    pub(super) code: Option<Source>,
     pub(super) asked: AtomicUsize,
 }
 
 #[async_trait]
 impl CodeSource for Kept {
-    async fn code(&self) -> Option<Arc<str>> {
+    async fn source(&self) -> Option<Source> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.code.clone()
     }

@@ -9,3 +9,4 @@ mod component;
 mod core;
 mod files;
 mod harness;
+mod language;

@@ -1,0 +1,62 @@
+//! How much of an engine's memory an instance has made its own.
+//!
+//! An instance begins with the engine's memory as it was snapshotted: tens of thousands of bytes of it are used, tens of
+//! millions may be there, and all of it is mapped copy-on-write from one file. What an instance costs the node is what it
+//! has written to, and only the kernel knows that: `/proc/self/pagemap` says for each page whether it is the file's or ours.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes of the map for each page.
+const ENTRY_BYTES: usize = 8;
+/// Entries read at a time.
+const ENTRIES: usize = 2048;
+const PRESENT: u64 = 1 << 63;
+const SWAPPED: u64 = 1 << 62;
+/// A file's page, or one shared with another process.
+const SHARED: u64 = 1 << 61;
+
+/// The kernel's map of this process's pages.
+pub(super) struct Pagemap {
+    file: Option<File>,
+    page_bytes: usize,
+}
+
+impl Pagemap {
+    /// Opens it; where there is none, everything counts as written to.
+    pub(super) fn open() -> Self {
+        Self {
+            file: File::open("/proc/self/pagemap").ok(),
+            page_bytes: rustix::param::page_size(),
+        }
+    }
+
+    /// Bytes of the whole pages from `address` on that were written to since they were mapped.
+    pub(super) fn own_bytes(&self, address: usize, bytes: usize) -> usize {
+        self.count(address, bytes)
+            .map_or(bytes, |pages| pages * self.page_bytes)
+    }
+
+    fn count(&self, address: usize, bytes: usize) -> Option<usize> {
+        let file = self.file.as_ref()?;
+        let pages = bytes.div_ceil(self.page_bytes);
+        let mut at = (address / self.page_bytes * ENTRY_BYTES) as u64;
+        let mut buffer = [0_u8; ENTRIES * ENTRY_BYTES];
+        let (mut left, mut own) = (pages, 0);
+        while left > 0 {
+            let count = left.min(ENTRIES);
+            let piece = buffer.get_mut(..count * ENTRY_BYTES)?;
+            file.read_exact_at(piece, at).ok()?;
+            own += piece
+                .as_chunks::<ENTRY_BYTES>()
+                .0
+                .iter()
+                .map(|entry| u64::from_ne_bytes(*entry))
+                .filter(|entry| entry & SWAPPED != 0 || entry & (PRESENT | SHARED) == PRESENT)
+                .count();
+            at += piece.len() as u64;
+            left -= count;
+        }
+        Some(own)
+    }
+}
