@@ -3,11 +3,13 @@
 //! Decided by the bytes first and by the name second: Wasm and zips travel as base64, so that no JSON encoder mangles
 //! them; text travels as it is.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use zip::ZipArchive;
 
 use super::failure::{Failure, Result};
 
@@ -72,6 +74,13 @@ fn beginning(mut text: &str) -> &str {
 
 /// The `exec` for the file at `path`.
 pub(super) fn read(path: &Path, kind: Option<&str>, main: Option<&str>) -> Result<Value> {
+    if path.is_dir() {
+        let shown = path.display();
+        let failure = Failure::usage(format!("'{shown}' is a folder"));
+        return Err(failure.advise(format!(
+            "Zip what is in it: (cd '{shown}' && zip -r ../action.zip .), then give action.zip."
+        )));
+    }
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::general(format!("cannot read '{}': {error}", path.display())))?;
     if bytes.is_empty() {
@@ -92,15 +101,17 @@ fn exec(bytes: &[u8], extension: &str, kind: Option<&str>, main: Option<&str>) -
     let language = LANGUAGES.iter().find(|(name, _)| *name == extension);
     let kind = match (kind, shape) {
         (Some(kind), _) => kind,
-        (None, Shape::Wasm | Shape::Zip | Shape::Wat) => WASM,
+        (None, Shape::Zip) => kind_of_zip(bytes)?,
+        (None, Shape::Wasm | Shape::Wat) => WASM,
         (None, Shape::Other) if ["wasm", "wat", "zip"].contains(&extension.as_str()) => WASM,
         (None, Shape::Other) => match language {
             Some((_, kind)) => kind,
             None => {
                 let failure =
                     Failure::usage(format!("'.{extension}' is not a supported action runtime"));
-                return Err(failure
-                    .advise("Give a .wasm, .wat or .zip file, or say what it is with --kind."));
+                return Err(failure.advise(
+                    "Give a .js, .py, .wasm, .wat or .zip file, or say what it is with --kind.",
+                ));
             }
         },
     };
@@ -115,6 +126,57 @@ fn exec(bytes: &[u8], extension: &str, kind: Option<&str>, main: Option<&str>) -
         exec["main"] = json!(main);
     }
     Ok(exec)
+}
+
+/// What an archive is, by the names in its top folder.
+fn kind_of_zip(bytes: &[u8]) -> Result<&'static str> {
+    let unsure = |why: &str, advice: &str| {
+        let failure = Failure::usage(format!("cannot tell what is in the zip: {why}"));
+        failure.advise(format!("{advice} Or say what it is with --kind."))
+    };
+    let archive = ZipArchive::new(Cursor::new(bytes))
+        .map_err(|error| Failure::general(format!("the zip cannot be read: {error}")))?;
+    let names: Vec<String> = archive
+        .file_names()
+        .filter_map(|name| name.ok())
+        .map(|name| name.trim_start_matches("./").replace('\\', "/"))
+        .filter(|name| !name.starts_with("__MACOSX/"))
+        .collect();
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let is_js = ["package.json", "index.js", "index.mjs", "index.cjs"]
+        .iter()
+        .any(|name| has(name));
+    let is_python = has("__main__.py");
+    let is_wasm = names.iter().any(|name| {
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        ["wasm", "wat"].contains(&extension.to_lowercase().as_str())
+    });
+    match (is_js, is_python, is_wasm) {
+        // Packages of either language may bring modules of Wasm along.
+        (true, false, _) => Ok("nodejs:default"),
+        (false, true, _) => Ok("python:default"),
+        (false, false, true) => Ok(WASM),
+        (true, true, _) => Err(unsure(
+            "it has index.js or package.json, and __main__.py",
+            "Leave one of them out.",
+        )),
+        (false, false, false) => {
+            let entry = |name: &String| {
+                let (_, rest) = name.split_once('/').unwrap_or_default();
+                ["package.json", "index.js", "__main__.py"].contains(&rest)
+            };
+            Err(match names.iter().find(|name| entry(name)) {
+                Some(name) => unsure(
+                    &format!("'{name}' is not in its top folder"),
+                    "Zip what is in the folder and not the folder itself.",
+                ),
+                None => unsure(
+                    "it has neither package.json, index.js, __main__.py nor a .wasm file",
+                    "JavaScript starts in index.js or what package.json says, Python in __main__.py.",
+                ),
+            })
+        }
+    }
 }
 
 /// The bytes of an action's code, as they were before they were uploaded, and how a file of them is called.
@@ -143,9 +205,8 @@ mod tests {
 
     #[test]
     fn kinds_follow_from_bytes_then_from_the_name() {
-        let table: [(&[u8], &str, &str, bool); 8] = [
+        let table: [(&[u8], &str, &str, bool); 7] = [
             (b"\0asm\x01\0\0\0", "bin", "wasm:default", true),
-            (b"PK\x03\x04...", "", "wasm:default", true),
             (b" ;; hi\n(; x ;) (module)", "txt", "wasm:default", false),
             (b"(component)", "wat", "wasm:default", false),
             (b"garbage", "wasm", "wasm:default", true),
@@ -158,6 +219,43 @@ mod tests {
             assert_eq!(exec["kind"], kind, "{extension}");
             let code = exec["code"].as_str().unwrap().as_bytes();
             assert_eq!(code != bytes, base64, "{extension}");
+        }
+    }
+
+    fn zipped(names: &[&str]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for name in names {
+            let options = zip::write::SimpleFileOptions::default();
+            zip.start_file(*name, options).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn a_zip_is_what_its_files_are_called() {
+        let table: [(&[&str], &str); 4] = [
+            (&["lib/a.js", "index.js"], "nodejs:default"),
+            (
+                &["package.json", "src/main.mjs", "x.wasm"],
+                "nodejs:default",
+            ),
+            (&["./__main__.py", "helper.py"], "python:default"),
+            (&["readme.md", "bin/action.wasm"], "wasm:default"),
+        ];
+        for (names, kind) in table {
+            let exec = exec(&zipped(names), "zip", None, None).unwrap();
+            assert_eq!(exec["kind"], kind, "{names:?}");
+        }
+        let table: [(&[&str], &str); 3] = [
+            (&["index.js", "__main__.py"], "and __main__.py"),
+            (&["app/index.js"], "'app/index.js' is not in its top folder"),
+            (&["readme.md"], "neither package.json"),
+        ];
+        for (names, part) in table {
+            let refused = exec(&zipped(names), "zip", None, None).unwrap_err();
+            assert!(refused.message.contains(part), "{}", refused.message);
+            let exec = exec(&zipped(names), "zip", Some("nodejs:20"), None).unwrap();
+            assert_eq!(exec["kind"], "nodejs:20");
         }
     }
 

@@ -17,7 +17,7 @@ use super::{Session, code};
 pub(super) struct Upload {
     /// Name of the action
     name: String,
-    /// File with the code (.wasm, .wat, .zip), or with --copy the action to copy, or with --sequence names as `a,b,c`
+    /// File with the code (.js, .py, .wasm, .wat, .zip), or with --copy the action to copy, or with --sequence names as `a,b,c`
     artifact: Option<String>,
     /// Take everything from another action
     #[arg(long, conflicts_with_all = ["sequence", "kind", "main"])]
@@ -25,10 +25,10 @@ pub(super) struct Upload {
     /// Run actions one after the other, each with the result of the one before
     #[arg(long, conflicts_with_all = ["kind", "main"])]
     sequence: bool,
-    /// Kind of the code, as `wasm:default`; needed only when the file does not say
+    /// Kind of the code, as `nodejs:default`; needed only when the file does not say
     #[arg(long)]
     kind: Option<String>,
-    /// Entry point, for kinds that have one
+    /// Function to call of a language's source; `main` when it is not said
     #[arg(long, value_name = "NAME")]
     main: Option<String>,
     #[command(flatten)]
@@ -132,7 +132,7 @@ impl Upload {
             None => {
                 let failure = Failure::usage("a file with the code is needed");
                 Err(failure.advise(format!(
-                    "Example: wisp action create {} hello.wasm",
+                    "Example: wisp action create {} hello.js",
                     entity.path
                 )))
             }
