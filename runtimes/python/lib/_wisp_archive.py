@@ -1,0 +1,80 @@
+"""The standard library, from memory: one archive of compiled modules inside the engine's image.
+
+The archive is `u32 length, marshalled index, data`; the index has `modules` ({name: (is_package, path, offset, length)})
+and `files` ({path: (offset, length)}, the time zones). Modules are unmarshalled when they are imported; what is never
+imported is never touched and stays in pages that all instances share.
+"""
+
+import marshal
+import sys
+
+import _wisp
+from _frozen_importlib import ModuleSpec
+
+ROOT = "/usr/local/lib/python3.13"
+ARCHIVE = "/build/stdlib.bin"
+
+
+class Loader:
+    """Loads modules out of one archive."""
+
+    def __init__(self, data, index):
+        self.data = data
+        self.modules = index["modules"]
+        self.files = index["files"]
+
+    def find_spec(self, fullname, path=None, target=None):
+        entry = self.modules.get(fullname)
+        if entry is None:
+            return None
+        spec = ModuleSpec(fullname, self, origin=entry[1], is_package=entry[0])
+        spec.has_location = True
+        if entry[0]:
+            spec.submodule_search_locations.append(entry[1].rpartition("/")[0])
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(self.get_code(module.__spec__.name), module.__dict__)
+
+    def get_code(self, fullname):
+        entry = self.modules.get(fullname)
+        if entry is None:
+            raise ImportError(f"no module {fullname!r} in the archive", name=fullname)
+        return marshal.loads(self.data[entry[2] : entry[2] + entry[3]])
+
+    def get_source(self, fullname):
+        return None
+
+    def get_filename(self, fullname):
+        return self.modules[fullname][1]
+
+    def is_package(self, fullname):
+        return self.modules[fullname][0]
+
+    def get_data(self, path):
+        entry = self.files.get(path)
+        if entry is None:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return bytes(self.data[entry[0] : entry[0] + entry[1]])
+
+
+def install():
+    """Reads the archive and puts it first; everything imported until now looks as if it had come from it."""
+    data = _wisp.hold_file(ARCHIVE)
+    length = int.from_bytes(data[:4], "little")
+    loader = Loader(data[4 + length :], marshal.loads(data[4 : 4 + length]))
+    # Built-in and frozen modules stay first; nothing of the build's directory is ever looked at again.
+    sys.meta_path.insert(2, loader)
+    for name, module in list(sys.modules.items()):
+        spec = loader.find_spec(name)
+        if spec is not None and getattr(module, "__spec__", None) is not None:
+            if type(module.__spec__.loader).__name__ == "SourceFileLoader":
+                module.__spec__ = spec
+                module.__loader__ = loader
+                module.__file__ = spec.origin
+    sys.path[:] = []
+    sys.path_importer_cache.clear()
+    return loader
