@@ -269,10 +269,12 @@ class socket:
     __slots__ = ("__dict__",)
 
     def __init__(self, family=-1, type=-1, proto=-1, fileno=None):
-        self.family = AF_INET if family == -1 else family
-        self.type = SOCK_STREAM if type == -1 else type
-        self.proto = 0 if proto == -1 else proto
-        if self.family not in (AF_INET, AF_INET6) or self.type & 0xF != SOCK_STREAM:
+        self._kind = (
+            AF_INET if family == -1 else int(family),
+            SOCK_STREAM if type == -1 else int(type),
+            0 if proto == -1 else int(proto),
+        )
+        if self._kind[0] not in (AF_INET, AF_INET6) or self._kind[1] & 0xF != SOCK_STREAM:
             raise _unsupported("this kind of socket")
         self._timeout = _default_timeout
         self._address = None
@@ -281,6 +283,9 @@ class socket:
         self._exchange = None
         self._shut = False
 
+    family = property(lambda self: self._kind[0])
+    type = property(lambda self: self._kind[1])
+    proto = property(lambda self: self._kind[2])
     timeout = property(lambda self: self._timeout)
 
     def settimeout(self, value):

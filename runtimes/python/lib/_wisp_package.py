@@ -110,6 +110,8 @@ class _Packer:
         if site and (inside.split("/", 1)[0] in _TOOLS or re.match(r"(pip|setuptools|wheel)-", inside)):
             return
         full = f"{ROOT}/{path}"
+        if inside.startswith("tzdata/"):
+            return  # `zoneinfo` here has it, see _wisp_usual
         folder, _, base = inside.rpartition("/")
         native = _NATIVE.match(base)
         if inside.endswith(".py"):

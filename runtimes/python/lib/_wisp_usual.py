@@ -4,7 +4,6 @@ Every name here must exist: a standard library that lost one is a broken build.
 """
 
 import importlib
-import sys
 
 import _socket  # ours: the gateway to the host's HTTP
 import select  # ours
@@ -27,16 +26,17 @@ warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo tzdata
 for _name in NAMES:
     importlib.import_module(_name)
 
+import io
+import tzdata
 import zoneinfo._common
+
+_zones = tzdata.__spec__.loader
 
 
 def _load_tzdata(key):
     """`zoneinfo._common.load_tzdata`, from the archive without the detour over importlib.resources."""
-    import io
-
-    loader = sys.modules["tzdata"].__spec__.loader
     try:
-        return io.BytesIO(loader.get_data(f"tzdata/zoneinfo/{key}"))
+        return io.BytesIO(_zones.get_data(f"tzdata/zoneinfo/{key}"))
     except (FileNotFoundError, TypeError):
         raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}") from None
 
