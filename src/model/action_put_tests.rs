@@ -28,7 +28,7 @@ fn wrong_bodies_are_refused_in_the_words_of_the_wire() {
         ),
         (
             json!({"exec": {"kind": "cobol:1", "code": ""}}),
-            "The specified runtime 'cobol:1' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'python:3.14', 'sequence'",
+            "The specified runtime 'cobol:1' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'sequence'",
         ),
         (json!({"exec": {"kind": "wasm:1"}}), code),
         (json!({"exec": {"kind": "wasm:1", "code": 1}}), code),

@@ -76,7 +76,7 @@ const fn usual(kind: &'static str, image: &'static str, default: bool) -> Runtim
 }
 
 const JAVASCRIPT: &str = "wisp/javascript:1";
-const PYTHON: &str = "wisp/python:3.14";
+const PYTHON: &str = "wisp/python:3.13";
 
 /// Every family and its kinds, in the order they are listed.
 ///
@@ -99,8 +99,7 @@ pub const FAMILIES: &[(&str, &[Runtime])] = &[
             usual("python:3.10", PYTHON, false),
             usual("python:3.11", PYTHON, false),
             usual("python:3.12", PYTHON, false),
-            usual("python:3.13", PYTHON, false),
-            usual("python:3.14", PYTHON, true),
+            usual("python:3.13", PYTHON, true),
         ],
     ),
 ];

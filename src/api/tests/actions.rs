@@ -119,7 +119,7 @@ async fn wrong_bodies_are_400_413_or_415() {
         (
             json!({"exec": {"kind": "nodejs", "code": ""}}),
             malformed(
-                "The specified runtime 'nodejs' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'python:3.14', 'sequence'",
+                "The specified runtime 'nodejs' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'sequence'",
             ),
         ),
         (

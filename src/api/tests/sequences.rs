@@ -109,13 +109,13 @@ async fn wrong_sequences_are_refused_in_the_words_of_the_wire() {
         (
             json!({"kind": "builtin", "builtin": "alarm"}),
             malformed(
-                "The specified runtime 'builtin' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'python:3.14', 'sequence'",
+                "The specified runtime 'builtin' is not supported by this platform. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'sequence'",
             ),
         ),
         (
             json!({"kind": "blackbox", "image": "x"}),
             malformed(
-                "The specified runtime 'blackbox' is not supported by this platform, which runs no container images: it runs code in WebAssembly sandboxes. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'python:3.14', 'sequence'",
+                "The specified runtime 'blackbox' is not supported by this platform, which runs no container images: it runs code in WebAssembly sandboxes. Valid values are: 'wasm:1', 'nodejs:18', 'nodejs:20', 'nodejs:22', 'python:3', 'python:3.10', 'python:3.11', 'python:3.12', 'python:3.13', 'sequence'",
             ),
         ),
     ] {

@@ -12,12 +12,24 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MODULE_BYTES_MAX: usize = 256 << 20;
 
 /// The module of each engine, as it is or compressed (Zstandard); `None` for a language that is not there.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct EngineModules {
     /// That of JavaScript.
     pub(crate) javascript: Option<Cow<'static, [u8]>>,
     /// That of Python.
     pub(crate) python: Option<Cow<'static, [u8]>>,
+}
+
+impl Default for EngineModules {
+    /// Those that were built with this repository.
+    fn default() -> Self {
+        let javascript: &[u8] = include_bytes!("../../../runtimes/javascript/engine.wasm");
+        let python: &[u8] = include_bytes!("../../../runtimes/python/engine.wasm.zst");
+        Self {
+            javascript: Some(Cow::Borrowed(javascript)),
+            python: Some(Cow::Borrowed(python)),
+        }
+    }
 }
 
 impl fmt::Debug for EngineModules {

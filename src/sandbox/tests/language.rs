@@ -309,7 +309,7 @@ async fn an_engines_memory_counts_towards_the_limit_and_not_against_the_node() {
 async fn a_language_without_an_engine_and_wasm_as_source_are_refused_with_advice() {
     let lab = lab();
     let python = Source {
-        kind: "python:3.14".to_owned(),
+        kind: "python:3.13".to_owned(),
         ..js("def main(args): pass")
     };
     assert!(
