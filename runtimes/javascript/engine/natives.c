@@ -19,6 +19,9 @@ uint8_t *wispjs_utf8_lossy(const uint8_t *bytes, size_t len, size_t *out_len);
 uint8_t *wispjs_url(const char *text, size_t len, const char *base, size_t base_len, size_t *out_len);
 uint8_t *wispjs_url_set(const char *href, size_t len, uint32_t part, const char *value, size_t value_len, size_t *out_len);
 void wispjs_free(uint8_t *bytes, size_t len);
+uint8_t *wispjs_deflate(const uint8_t *bytes, size_t len, uint32_t format, uint8_t level, size_t *out_len);
+uint8_t *wispjs_inflate(const uint8_t *bytes, size_t len, uint32_t format, size_t len_max, size_t *out_len);
+uint32_t wispjs_crc32(const uint8_t *bytes, size_t len, uint32_t before);
 
 #define IMPORT(name) __attribute__((import_module("wisp"), import_name(name)))
 IMPORT("http_start") int32_t wisp_http_start(const char *head, uint32_t head_len, const uint8_t *body, uint32_t body_len);
@@ -640,6 +643,49 @@ static JSValue n_digest_finish(JSContext *ctx, JSValueConst this_val, int argc, 
     return JS_NewUint8ArrayCopy(ctx, out, wispjs_digest_finish(digest, out));
 }
 
+/* ---- compression ---- */
+
+static JSValue take(JSContext *ctx, uint8_t *bytes, size_t len)
+{
+    JSValue array = JS_NewUint8ArrayCopy(ctx, bytes, len);
+    wispjs_free(bytes, len);
+    return array;
+}
+
+/* deflate(bytes, format, level): format 0 raw, 1 zlib, 2 gzip. */
+static JSValue n_deflate(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    const uint8_t *bytes;
+    size_t len, out_len = 0;
+    uint32_t format, level;
+    if (!bytes_arg(ctx, argv[0], &bytes, &len) || JS_ToUint32(ctx, &format, argv[1]) || JS_ToUint32(ctx, &level, argv[2]))
+        return JS_EXCEPTION;
+    uint8_t *out = wispjs_deflate(bytes, len, format, (uint8_t)level, &out_len);
+    return take(ctx, out, out_len);
+}
+
+/* inflate(bytes, format, most): bytes, or the number of what is wrong. */
+static JSValue n_inflate(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    const uint8_t *bytes;
+    size_t len, out_len = 0;
+    uint32_t format, most;
+    if (!bytes_arg(ctx, argv[0], &bytes, &len) || JS_ToUint32(ctx, &format, argv[1]) || JS_ToUint32(ctx, &most, argv[2]))
+        return JS_EXCEPTION;
+    uint8_t *out = wispjs_inflate(bytes, len, format, most, &out_len);
+    return out ? take(ctx, out, out_len) : JS_NewInt32(ctx, (int32_t)out_len);
+}
+
+static JSValue n_crc32(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    const uint8_t *bytes;
+    size_t len;
+    uint32_t before;
+    if (!bytes_arg(ctx, argv[0], &bytes, &len) || JS_ToUint32(ctx, &before, argv[1]))
+        return JS_EXCEPTION;
+    return JS_NewUint32(ctx, wispjs_crc32(bytes, len, before));
+}
+
 /* ---- URLs ---- */
 
 static JSValue url_answer(JSContext *ctx, uint8_t *found, size_t len)
@@ -871,6 +917,9 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("digestUpdate", 2, n_digest_update),
     JS_CFUNC_DEF("digestCopy", 1, n_digest_copy),
     JS_CFUNC_DEF("digestFinish", 1, n_digest_finish),
+    JS_CFUNC_DEF("deflate", 3, n_deflate),
+    JS_CFUNC_DEF("inflate", 3, n_inflate),
+    JS_CFUNC_DEF("crc32", 2, n_crc32),
     JS_CFUNC_DEF("url", 2, n_url),
     JS_CFUNC_DEF("urlSet", 3, n_url_set),
     JS_CFUNC_DEF("write", 2, n_write),

@@ -5,6 +5,7 @@ import { install as installErrors, textOf } from './errors.js';
 import * as globals from './globals.js';
 import { start as startAction } from './loader.js';
 import { process, wake, EXIT_UNCAUGHT } from './process.js';
+import { wake as wakePerformance } from './performance.js';
 import { tick } from './timers.js';
 
 installErrors();
@@ -20,6 +21,7 @@ function describe(error) {
 
 function start(head) {
   wake();
+  wakePerformance();
   starting = true;
   return startAction(head);
 }

@@ -111,13 +111,10 @@ export function tick() {
     if (handle >= 0) polled(handle);
     return true;
   }
-  for (const timer of timers) {
-    if (timer._counts) {
-      native.httpPoll(wait);
-      return true;
-    }
-  }
-  return false;
+  // One that is unref'ed is waited for too: as under OpenWhisk, something else keeps the process alive.
+  if (wait < 0) return false;
+  native.httpPoll(wait);
+  return true;
 }
 
 function after(start, value, signal) {

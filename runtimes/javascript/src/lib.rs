@@ -7,3 +7,4 @@
 mod bytes;
 mod digest;
 mod links;
+mod squeeze;

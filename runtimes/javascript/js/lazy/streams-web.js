@@ -1,0 +1,2 @@
+// The Web's streams.
+export * from 'web-streams-polyfill';
