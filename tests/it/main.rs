@@ -32,6 +32,7 @@ mod fairness;
 mod guest_files;
 mod harness;
 mod idempotency;
+mod languages;
 mod metrics;
 mod readme;
 mod revisions;

@@ -2,6 +2,7 @@
 
 mod actions;
 mod entities;
+mod languages;
 mod project;
 mod serve;
 
