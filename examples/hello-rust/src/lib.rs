@@ -1,19 +1,14 @@
 //! A greeting, with the Rust SDK.
 
-use serde_json::{Value, json};
+use wisp_action::{Params, Result, Value, bail, json, log};
 
-fn run(params: Value) -> Result<Value, wisp::Error> {
-    let name = match &params["name"] {
-        Value::Null => "stranger",
-        Value::String(name) => name,
-        other => {
-            return Err(wisp::Error::new(format!(
-                "name must be a string, not {other}"
-            )));
-        }
+#[wisp_action::main]
+fn main(params: Params) -> Result<Value> {
+    let name = match params.get("name") {
+        None => "stranger",
+        Some(Value::String(name)) => name,
+        Some(other) => bail!("name must be a string, not {other}"),
     };
-    println!("greeting {name}"); // a line of the activation's log
+    log!("greeting {name}");
     Ok(json!({ "greeting": format!("Hello, {name}!") }))
 }
-
-wisp::export!(run);

@@ -17,7 +17,8 @@ struct Found {
     largest: Option<u32>,
 }
 
-fn run(Params { n }: Params) -> Result<Found, wisp::Error> {
+#[wisp_action::main]
+fn run(Params { n }: Params) -> wisp_action::Result<Found> {
     let divisors = divisors(n);
     let mut found = Found {
         n,
@@ -63,8 +64,6 @@ fn divisors(n: u32) -> Vec<u64> {
     }
     primes
 }
-
-wisp::export!(run);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The core ABI behind [`export!`](crate::export). Not for use by hand.
+//! The core ABI behind [`export!`](crate::export()). Not for use by hand.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ mod guest {
 
     /// Runs the constructors of the libraries linked in, once. Without it the linker would run them around every call.
     pub fn initialize() {
-        extern "C" {
+        unsafe extern "C" {
             fn __wasm_call_ctors();
         }
         // SAFETY: made by the linker; called once, before anything else, by the host.
@@ -55,7 +55,7 @@ mod guest {
     }
 
     /// Takes the room back with `len` bytes in it, runs `call` on them and says where its answer is.
-    pub fn run(pointer: *mut u8, len: usize, call: impl FnOnce(&[u8]) -> Vec<u8>) -> u64 {
+    pub fn run(pointer: *mut u8, len: usize, call: impl Fn(&[u8]) -> Vec<u8>) -> u64 {
         // SAFETY: the host calls with what `alloc(len)` answered, once, after filling it; so it is
         // initialised, and its layout is that of a vector of this capacity.
         let params = unsafe { Vec::from_raw_parts(pointer, len, len.max(1)) };
@@ -69,7 +69,7 @@ mod guest {
     /// Reads a variable of the activation.
     pub fn context(name: &str) -> Option<String> {
         #[link(wasm_import_module = "wisp")]
-        extern "C" {
+        unsafe extern "C" {
             fn context_get(
                 name: *const u8,
                 name_len: usize,

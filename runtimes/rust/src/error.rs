@@ -2,6 +2,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+/// What an action answers: something to serialize, or an [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// What an action answers when it fails: any JSON. The caller sees `{"error": …}`.
 ///
 /// Made by `?` from every [`std::error::Error`], with its message and those of its causes.
@@ -14,6 +17,8 @@ impl Error {
     }
 
     /// An error that carries more than a message.
+    ///
+    /// A web action's error with `statusCode`, `headers` and `body` is an answer like any other.
     #[must_use]
     pub fn json(value: Value) -> Self {
         Self(value)
@@ -36,6 +41,15 @@ impl<E: std::error::Error> From<E> for Error {
 impl From<Error> for Value {
     fn from(error: Error) -> Self {
         error.0
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Value::String(message) => f.write_str(message),
+            other => other.fmt(f),
+        }
     }
 }
 
