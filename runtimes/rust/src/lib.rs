@@ -1,4 +1,4 @@
-//! Write actions for [Wisp](https://github.com/wisp-functions/wisp) in Rust: a function from JSON to JSON.
+//! Write actions for Wisp, a function platform on WebAssembly, in Rust: a function from JSON to JSON.
 //!
 //! ```
 //! # mod action {

@@ -70,6 +70,11 @@ impl Request {
         media_type.trim().to_ascii_lowercase()
     }
 
+    fn is_text(&self) -> bool {
+        let content_type = self.header("content-type").unwrap_or_default();
+        is_text(content_type, self.query.is_some())
+    }
+
     /// The bytes of the body.
     ///
     /// Text is handed to actions as text, everything else as base64, and so is JSON to raw actions: this tells them apart by
@@ -80,7 +85,7 @@ impl Request {
     pub fn body(&self) -> Result<Vec<u8>> {
         match &self.raw_body {
             None => Ok(Vec::new()),
-            Some(Value::String(text)) if is_text(&self.media_type(), self.query.is_some()) => {
+            Some(Value::String(text)) if self.is_text() => {
                 Ok(text.clone().into_bytes())
             }
             Some(Value::String(text)) => BASE64_STANDARD
@@ -92,14 +97,40 @@ impl Request {
     }
 }
 
-/// Whether a body of this type is handed over as text.
-fn is_text(media_type: &str, raw: bool) -> bool {
-    match media_type {
-        "" | "application/x-www-form-urlencoded" | "application/xml" | "application/javascript" => {
-            true
+/// Whether a body of this type is handed over as text, as the server decides it.
+fn is_text(content_type: &str, raw: bool) -> bool {
+    const TEXT: [&str; 15] = [
+        "base64",
+        "ecmascript",
+        "graphql",
+        "javascript",
+        "jsonl",
+        "n-triples",
+        "ndjson",
+        "sql",
+        "toml",
+        "x-javascript",
+        "x-ndjson",
+        "x-yaml",
+        "xml",
+        "xml-dtd",
+        "yaml",
+    ];
+    let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let essence = essence.trim().to_ascii_lowercase();
+    let Some((main, sub)) = essence.split_once('/') else {
+        return true;
+    };
+    match (main, sub) {
+        ("application", "json") => !raw,
+        ("application", "x-www-form-urlencoded") | ("text", _) => true,
+        ("multipart", _) => false,
+        (_, sub) => {
+            sub.ends_with("+json")
+                || sub.ends_with("+xml")
+                || TEXT.contains(&sub)
+                || parameters.to_ascii_lowercase().contains("charset=")
         }
-        "application/json" => !raw,
-        other => other.starts_with("text/") || other.ends_with("+json") || other.ends_with("+xml"),
     }
 }
 
@@ -221,6 +252,7 @@ mod tests {
             ("application/json", false, json!("aGk="), Some("aGk=")),
             ("text/plain", true, json!("aGk="), Some("aGk=")),
             ("image/svg+xml", false, json!("<svg/>"), Some("<svg/>")),
+            ("application/x; charset=utf-8", true, json!("aGk="), Some("aGk=")),
         ];
         for (media_type, raw, body, bytes) in table {
             let mut value = json!({ "__ow_headers": {"content-type": media_type}, "__ow_body": body });
