@@ -151,7 +151,9 @@ impl App {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
 
-        let sandbox = Wasmtime::new(sandbox_config(&config)?, &config.server.data)
+        let artefacts = config.server.artefacts.as_ref();
+        let artefacts = artefacts.unwrap_or(&config.server.data);
+        let sandbox = Wasmtime::new(sandbox_config(&config)?, artefacts)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();

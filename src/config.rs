@@ -28,7 +28,14 @@ use crate::{api, auth, invoke, pool, queue, sandbox, system, telemetry, worker};
 pub const DEFAULTS: &str = include_str!("config.default.toml");
 
 /// Variables that belong to the client, though they begin like the server's.
-const CLIENT_VARIABLES: [&str; 3] = ["WISP_APIHOST", "WISP_AUTH", "WISP_SYSTEM_KEY"];
+const CLIENT_VARIABLES: [&str; 6] = [
+    "WISP_APIHOST",
+    "WISP_AUTH",
+    "WISP_CARGO",
+    "WISP_CC",
+    "WISP_SYSTEM_KEY",
+    "WISP_ZIG",
+];
 
 /// Everything `wisp serve` can be told.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +77,9 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Folder of everything that is kept.
     pub data: PathBuf,
+    /// Folder of compiled programs, which can be made again; `data` when unset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artefacts: Option<PathBuf>,
     /// The `wisp` program that compiles uploads, in processes of its own; this one when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compiler: Option<PathBuf>,
@@ -83,6 +93,7 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 3233)),
             data: PathBuf::from("./wisp-data"),
+            artefacts: None,
             compiler: None,
             api_host: None,
         }
@@ -391,6 +402,23 @@ impl Environment {
     pub fn properties_file(&self) -> Option<PathBuf> {
         let named = self.get("WSK_CONFIG_FILE").map(PathBuf::from);
         named.or_else(|| Some(Path::new(self.get("HOME")?).join(".wskprops")))
+    }
+
+    /// Where this program may keep what can be made again: `XDG_CACHE_HOME`, else `~/.cache`, and in it `wisp`.
+    #[must_use]
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let named = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = named.or_else(|| Some(Path::new(self.get("HOME")?).join(".cache")));
+        Some(cache?.join("wisp"))
+    }
+
+    /// Another command in the place of one that `wisp build` would start: its words, from `WISP_CARGO` and the like.
+    #[must_use]
+    pub fn tool(&self, variable: &str, usual: &[&str]) -> Vec<String> {
+        match self.get(variable) {
+            Some(words) => words.split_whitespace().map(str::to_owned).collect(),
+            None => usual.iter().map(|word| (*word).to_owned()).collect(),
+        }
     }
 
     /// Whether colours are welcome on a terminal.

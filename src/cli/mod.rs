@@ -11,15 +11,20 @@ mod action;
 mod activation;
 mod admin;
 mod api;
+mod build;
 mod client;
 mod code;
 mod deadletter;
+mod dev;
 mod entity;
 mod events;
 mod examples;
 mod failure;
 mod feed;
+mod folder;
+mod local;
 mod namespace;
+mod new;
 mod output;
 mod package;
 mod pairs;
@@ -28,6 +33,7 @@ mod project;
 mod property;
 mod props;
 mod rule;
+mod run;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -64,6 +70,7 @@ pub fn main() -> ExitCode {
 #[command(name = "wisp", version, arg_required_else_help = true)]
 #[command(after_help = "\
 Start here:
+  wisp new rust hello && wisp dev hello  write a function, see it run while you change it
   wisp serve --examples                  a server on 127.0.0.1:3233 with every example deployed
   wisp action create hello hello.wasm    upload a function
   wisp action invoke hello -r -p name Ada
@@ -110,6 +117,14 @@ struct Globals {
 enum Command {
     /// Run a server
     Serve(serve::Serve),
+    /// Make a folder for a new action, in the language of your choice
+    New(new::New),
+    /// Build an action with the usual tool of its language
+    Build(build::Build),
+    /// Serve a folder's actions, and build and deploy them again whenever a file is saved
+    Dev(dev::Dev),
+    /// Run an action once, without a server
+    Run(run::Run),
     /// Work with actions: upload, look, invoke
     #[command(subcommand)]
     Action(Box<action::Action>),
@@ -186,6 +201,10 @@ fn run(arguments: Vec<OsString>, environment: &Environment, mut output: Output) 
 fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
     match command {
         Command::Serve(serve) => return serve.run(session),
+        Command::New(new) => new.run(session)?,
+        Command::Build(build) => build.run(session)?,
+        Command::Dev(dev) => return dev.run(session),
+        Command::Run(once) => return once.run(session),
         Command::Action(action) => return action.run(session),
         Command::Activation(activation) => activation.run(session)?,
         Command::Package(package) => package.run(session)?,

@@ -42,6 +42,18 @@ const PAGE: usize = 200;
 /// Pages read in one look, at most; more than this in two seconds is no longer for reading.
 const PAGES_MAX: usize = 25;
 
+/// How an activation is shown.
+pub(super) type Show = fn(Session<'_>, &Value);
+
+/// Why watching ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The time that was asked for is over.
+    Time,
+    /// Somebody said so.
+    Told,
+}
+
 /// What to poll for.
 #[derive(Debug, Args)]
 #[command(
@@ -74,17 +86,52 @@ impl Poll {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::general(format!("cannot wait: {error}")))?;
-        runtime.block_on(self.watch(session, &client))
+        session.output.line("Enter Ctrl-c to exit.");
+        session.output.line("Polling for activation logs");
+        let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+        let ended = runtime.block_on(self.watch(session, &client, print, interrupted))?;
+        if ended == Ended::Told {
+            session.output.line("Poll terminated");
+        }
+        Ok(())
     }
 
-    async fn watch(&self, session: Session<'_>, client: &Client<'_>) -> Result<()> {
+    /// Everything that happens from now on, until told to stop.
+    pub(super) fn live(
+        session: Session<'_>,
+        client: &Client<'_>,
+        show: Show,
+        told: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| Failure::general(format!("cannot wait: {error}")))?;
+        let all = Self {
+            name: None,
+            exit: None,
+            since_seconds: 0,
+            since_minutes: 0,
+            since_hours: 0,
+            since_days: 0,
+        };
+        runtime
+            .block_on(all.watch(session, client, show, told))
+            .map(drop)
+    }
+
+    async fn watch(
+        &self,
+        session: Session<'_>,
+        client: &Client<'_>,
+        show: Show,
+        told: impl Future<Output = ()>,
+    ) -> Result<Ended> {
         let output = session.output;
-        output.line("Enter Ctrl-c to exit.");
         let mut seen = self.begin(client)?;
-        output.line("Polling for activation logs");
         let end = self.exit.filter(|seconds| *seconds > 0);
         let end = end.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        let mut interrupted = pin!(tokio::signal::ctrl_c());
+        let mut told = pin!(told);
         let mut subscription = Subscription::new(end);
         loop {
             // Subscribed first and looked then, so that nothing falls between.
@@ -92,7 +139,7 @@ impl Poll {
             let looked = stream.and_then(|stream| Ok((stream, self.look(client, &mut seen)?)));
             let stream = match looked {
                 Ok((stream, records)) => {
-                    records.iter().for_each(|record| print(session, record));
+                    records.iter().for_each(|record| show(session, record));
                     stream
                 }
                 // A server that restarts is no reason to stop watching.
@@ -102,23 +149,17 @@ impl Poll {
                 }
             };
             if end.is_some_and(|end| Instant::now() >= end) {
-                return Ok(());
+                return Ok(Ended::Time);
             }
             let next = Instant::now() + EVERY;
             let next = end.map_or(next, |end| end.min(next));
             tokio::select! {
-                () = follow(session, stream, &mut subscription, &mut seen) => {}
-                _ = &mut interrupted => {
-                    output.line("Poll terminated");
-                    return Ok(());
-                }
+                () = follow(session, show, stream, &mut subscription, &mut seen) => {}
+                () = &mut told => return Ok(Ended::Told),
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                _ = &mut interrupted => {
-                    output.line("Poll terminated");
-                    return Ok(());
-                }
+                () = &mut told => return Ok(Ended::Told),
             }
         }
     }
@@ -216,6 +257,7 @@ impl Subscription {
 /// Prints what comes on the stream until it ends, is silent for too long, or the time is over.
 async fn follow(
     session: Session<'_>,
+    show: Show,
     stream: Option<Events>,
     subscription: &mut Subscription,
     seen: &mut Seen,
@@ -240,7 +282,7 @@ async fn follow(
             && let Ok(record) = serde_json::from_str(&event.data)
         {
             let fresh = seen.fresh(vec![record]);
-            fresh.iter().for_each(|record| print(session, record));
+            fresh.iter().for_each(|record| show(session, record));
         }
         if !event.id.is_empty() {
             subscription.last = Some(event.id);

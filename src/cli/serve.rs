@@ -5,14 +5,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client::Client;
-use super::examples::{self, Example};
+use super::examples;
 use super::failure::{Failure, Result};
+use super::folder::Folder;
 use super::props::Target;
 use super::{Globals, Session};
 use crate::app::App;
@@ -21,6 +23,9 @@ use crate::telemetry;
 
 /// The exit code of a server that was told twice to stop.
 const STOPPED_TWICE: u8 = 130;
+
+/// Columns for the names of examples.
+const NAME_WIDTH: usize = 20;
 
 /// How many examples are shown in lines to paste.
 const SHOWN: usize = 2;
@@ -124,15 +129,28 @@ impl Serve {
         };
         let place = Place::of(&app);
         place.banner(session, &app);
-        if self.examples {
-            place.deploy(session, &mut signals).await;
-        }
-        session.output.line(&format!(
-            "\n  {}\n",
-            session.output.dim("Ready. Ctrl-c stops it.")
-        ));
-        let name = signals.next().await;
-        drain(session, app, signals, name).await
+        let later = match self.examples {
+            true => place.deploy(session, &mut signals).await,
+            false => Vec::new(),
+        };
+        let ready = match later.len() {
+            0 => "Ready. Ctrl-c stops it.".to_owned(),
+            count => format!("Ready; {count} more examples follow. Ctrl-c stops it."),
+        };
+        session
+            .output
+            .line(&format!("\n  {}\n", session.output.dim(&ready)));
+        let ends = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| place.deploy_later(session, &later, &ends));
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    let name = signals.next().await;
+                    ends.store(true, Ordering::Relaxed);
+                    drain(session, app, signals, name).await
+                })
+            })
+        })
     }
 }
 
@@ -252,49 +270,53 @@ impl Place {
         }
     }
 
-    /// Every example, one line each; what cannot be deployed is no reason to stop.
-    async fn deploy(&self, session: Session<'_>, signals: &mut Signals) {
+    /// Every example, one line each; what cannot be deployed is no reason to stop. Answers those that may have to wait for
+    /// the engine of a language, which must not hold up the start.
+    async fn deploy(&self, session: Session<'_>, signals: &mut Signals) -> Vec<Folder> {
         let output = session.output;
         let Some(key) = &self.key else {
-            return output.note(
-                "the guest key is not the configured one any more: no examples are deployed",
-            );
+            output
+                .note("the guest key is not the configured one any more: no examples are deployed");
+            return Vec::new();
         };
         let Some(folder) = examples::folder() else {
-            return output.note("there is no folder `examples` here: nothing is deployed");
+            output.note("there is no folder `examples` here: nothing is deployed");
+            return Vec::new();
         };
-        let found = match examples::all(&folder) {
+        let found = match Folder::below(&folder) {
             Ok(found) => found,
-            Err(failure) => return output.failure(&failure),
+            Err(failure) => {
+                output.failure(&failure);
+                return Vec::new();
+            }
         };
         let client = Client::to(self.target(key), session);
-        let width = found
-            .iter()
-            .map(|example| example.name.chars().count())
-            .max()
-            .unwrap_or(0);
         output.line(&format!("\n  {}", output.bold("Examples")));
+        let (later, now): (Vec<Folder>, Vec<Folder>) =
+            found.into_iter().partition(Folder::needs_engine);
         let mut deployed = Vec::new();
-        for example in &found {
-            let done = tokio::task::block_in_place(|| example.deploy(&client));
-            match done {
-                Ok(()) => {
-                    output.line(&format!(
-                        "    {} {:width$}  {}",
-                        output.green("✓"),
-                        example.name,
-                        example.description
-                    ));
-                    deployed.push(example);
-                }
-                Err(failure) => output
-                    .failure(&failure.while_trying(&format!("Unable to deploy {}", example.name))),
+        for example in &now {
+            if tokio::task::block_in_place(|| deploy(session, &client, example)) {
+                deployed.push(example);
             }
             if signals.came().await {
-                return;
+                return Vec::new();
             }
         }
         self.paste(session, key, &deployed);
+        later
+    }
+
+    /// The examples that were left for later, until all are there or the server ends.
+    fn deploy_later(&self, session: Session<'_>, later: &[Folder], ends: &AtomicBool) {
+        let Some(key) = &self.key else { return };
+        let client = Client::to(self.target(key), session);
+        for example in later {
+            if ends.load(Ordering::Relaxed) {
+                return;
+            }
+            deploy(session, &client, example);
+        }
     }
 
     fn target(&self, key: &str) -> Target {
@@ -309,7 +331,7 @@ impl Place {
     }
 
     /// Lines for a shell.
-    fn paste(&self, session: Session<'_>, key: &str, deployed: &[&Example]) {
+    fn paste(&self, session: Session<'_>, key: &str, deployed: &[&Folder]) {
         let output = session.output;
         let worth = examples::worth_trying(deployed, SHOWN);
         let Some(first) = worth.first() else {
@@ -336,6 +358,34 @@ impl Place {
     }
 }
 
+/// Deploys an example and says so; whether that could be done.
+fn deploy(session: Session<'_>, client: &Client<'_>, example: &Folder) -> bool {
+    let output = session.output;
+    let name = format!("{:NAME_WIDTH$}", example.name);
+    if example.missing().is_some() {
+        let how = format!("not built: wisp build {}", example.path().display());
+        output.line(&format!(
+            "    {} {name}  {}",
+            output.dim("·"),
+            output.dim(&how)
+        ));
+        return false;
+    }
+    let deployed = example.deploy(session, client);
+    match &deployed {
+        Ok(()) => output.line(&format!(
+            "    {} {name}  {}",
+            output.green("✓"),
+            example.description
+        )),
+        Err(failure) => {
+            let attempt = format!("Unable to deploy {}", example.name);
+            output.failure(&failure.clone().while_trying(&attempt));
+        }
+    }
+    deployed.is_ok()
+}
+
 /// A configuration that cannot be.
 fn refused(error: &config::Error) -> Failure {
     let failure = Failure::usage(error.to_string());
@@ -352,7 +402,7 @@ fn fact(line: &str) -> (String, String) {
 }
 
 /// The URL by which a client on this machine reaches `address`.
-fn url(address: SocketAddr) -> String {
+pub(super) fn url(address: SocketAddr) -> String {
     match (address.ip().is_unspecified(), address) {
         (true, SocketAddr::V4(_)) => format!("http://127.0.0.1:{}", address.port()),
         (true, SocketAddr::V6(_)) => format!("http://[::1]:{}", address.port()),
@@ -361,7 +411,7 @@ fn url(address: SocketAddr) -> String {
 }
 
 /// An error of the server, in one sentence, with what to do about the usual ones.
-fn explained(error: &anyhow::Error) -> Failure {
+pub(super) fn explained(error: &anyhow::Error) -> Failure {
     let failure = Failure::general(format!("{error:#}"));
     let io = error
         .chain()

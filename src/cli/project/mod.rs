@@ -114,21 +114,31 @@ impl Project {
 impl Files {
     fn run(&self, session: Session<'_>, way: Way) -> Result<u8> {
         let client = Client::new(session)?;
+        let namespace = namespace_of(&client)?;
+        let (title, plan) = self.plan(session, &client, &namespace, way)?;
+        let remote = Remote {
+            client: &client,
+            namespace: &namespace,
+        };
+        self.carry_out(session, way, &title, &plan, &remote)
+    }
+
+    /// What there is to do, and what it is called.
+    fn plan(
+        &self,
+        session: Session<'_>,
+        client: &Client<'_>,
+        namespace: &str,
+        way: Way,
+    ) -> Result<(String, Plan)> {
         let file = self.manifest()?;
         let (text, manifest) = Document::read(&file)?;
         let folder = file.parent().unwrap_or_else(|| Path::new(""));
         let deployment = self.deployment(folder)?;
         let project = self.project(&manifest, deployment.as_ref(), session)?;
-        let namespace = match client.namespace() {
-            "_" => namespace::own(&client)?
-                .into_iter()
-                .next()
-                .unwrap_or_default(),
-            name => name.to_owned(),
-        };
         let place = Place {
             folder,
-            namespace: &namespace,
+            namespace,
             code: way != Way::Undeploy,
         };
         let said = object_of(&self.param);
@@ -137,10 +147,7 @@ impl Files {
         let in_file = |f: Failure| f.while_trying(&file.display().to_string());
         let mut wanted = wanted.map_err(in_file)?;
         mark(&mut wanted, project.as_deref(), &file, &text);
-        let remote = Remote {
-            client: &client,
-            namespace: &namespace,
-        };
+        let remote = Remote { client, namespace };
         let have = remote.have(&wanted, project.as_deref())?;
         let mut plan = match way {
             Way::Undeploy => Plan::undeploy(&wanted, &have),
@@ -151,7 +158,7 @@ impl Files {
             "" => format!("Namespace {namespace}"),
             name => format!("Project {name} in namespace {namespace}"),
         };
-        self.carry_out(session, way, &title, &plan, &remote)
+        Ok((title, plan))
     }
 
     /// Shows the plan, asks, and does it.
@@ -245,6 +252,36 @@ impl Files {
                 Err(failure.advise("Write `project:` with `name: …` at the top of the manifest."))
             }
         }
+    }
+}
+
+/// Makes a server have what the manifest in `file` says, without a word.
+pub(super) fn deploy(session: Session<'_>, client: &Client<'_>, file: &Path) -> Result<()> {
+    let files = Files {
+        manifest: Some(file.to_owned()),
+        deployment: None,
+        managed: false,
+        param: Vec::new(),
+        yes: true,
+    };
+    let namespace = namespace_of(client)?;
+    let (_, plan) = files.plan(session, client, &namespace, Way::Deploy)?;
+    let remote = Remote {
+        client,
+        namespace: &namespace,
+    };
+    let mut steps = plan.steps.iter();
+    steps.try_for_each(|step| remote.apply(session, step))
+}
+
+/// The real name of the namespace a client is for.
+fn namespace_of(client: &Client<'_>) -> Result<String> {
+    match client.namespace() {
+        "_" => Ok(namespace::own(client)?
+            .into_iter()
+            .next()
+            .unwrap_or_default()),
+        name => Ok(name.to_owned()),
     }
 }
 

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::cli::client::Client;
+use crate::cli::folder::Folder;
 use crate::cli::output::Output;
 use crate::cli::props::Target;
-use crate::cli::{Cli, Globals, Session, examples, run};
+use crate::cli::{Cli, Globals, Session, run};
 use crate::config::Environment;
 
 /// A request as it came in.
@@ -304,8 +305,8 @@ fn examples_are_deployed_like_anybodys_actions() {
         output: &output,
     };
     let client = Client::to(Target::of(session).unwrap(), session);
-    examples::all(folder.path()).unwrap()[0]
-        .deploy(&client)
+    Folder::below(folder.path()).unwrap()[0]
+        .deploy(session, &client)
         .unwrap();
     let seen = server.thread.join().unwrap();
     assert_eq!(
