@@ -1,25 +1,28 @@
-// A greeting in Go: a WASI command, as `go build` makes it.
+// A greeting in Go. Built as a reactor, so that an instance starts once and stays warm.
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
+
+	"wisp"
 )
 
-func main() {
-	params := struct {
-		Name string `json:"name"`
-	}{Name: "stranger"}
-	if err := json.NewDecoder(os.Stdin).Decode(&params); err != nil {
-		answer(map[string]string{"error": err.Error()})
-		os.Exit(1)
-	}
-	fmt.Fprintf(os.Stderr, "greeting %s\n", params.Name) // a line of the activation's log
-	answer(map[string]string{"greeting": fmt.Sprintf("Hello, %s!", params.Name)})
+type Params struct {
+	Name string `json:"name"`
 }
 
-// The last line of stdout is the result.
-func answer(value any) {
-	json.NewEncoder(os.Stdout).Encode(value)
+type Greeting struct {
+	Greeting string `json:"greeting"`
 }
+
+func greet(params Params) (Greeting, error) {
+	if params.Name == "" {
+		params.Name = "stranger"
+	}
+	fmt.Println("greeting", params.Name) // a line of the activation's log
+	return Greeting{"Hello, " + params.Name + "!"}, nil
+}
+
+func init() { wisp.Handle(greet) }
+
+func main() { wisp.Command() }
