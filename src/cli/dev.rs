@@ -23,6 +23,7 @@ use super::failure::{Failure, Result};
 use super::folder::Folder;
 use super::local::{self, Local, Wish};
 use super::poll::Poll;
+use crate::model::Timestamp;
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_millis(250);
@@ -78,11 +79,12 @@ impl Dev {
         let server = Local::start(session, &runtime, &wish)?;
         let client = Client::to(server.target()?, session);
         say(session, &client);
+        let began = Timestamp::now();
         let (stop, stopped) = oneshot::channel::<()>();
         let watched = std::thread::scope(|scope| {
             let live = || {
                 let told = async { drop(stopped.await) };
-                if let Err(failure) = Poll::live(session, &client, show, told) {
+                if let Err(failure) = Poll::live(session, &client, (show, began), told) {
                     session.output.failure(&failure);
                 }
             };

@@ -68,6 +68,8 @@ impl Local {
                 },
             ),
             Setting::flag("this command", "system", "packages", wish.packages),
+            // Compiled when an action needs one, and kept in the cache for the next.
+            Setting::flag("this command", "sandbox", "engines_ahead", false),
         ];
         if let (None, Some(cache)) = (wish.data, session.environment.cache_folder()) {
             let cache = cache.display().to_string();

@@ -89,18 +89,19 @@ impl Poll {
         session.output.line("Enter Ctrl-c to exit.");
         session.output.line("Polling for activation logs");
         let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-        let ended = runtime.block_on(self.watch(session, &client, print, interrupted))?;
+        let seen = self.begin(&client)?;
+        let ended = runtime.block_on(self.watch(session, &client, (print, seen), interrupted))?;
         if ended == Ended::Told {
             session.output.line("Poll terminated");
         }
         Ok(())
     }
 
-    /// Everything that happens from now on, until told to stop.
+    /// Everything that happens `from` a time on, until told to stop.
     pub(super) fn live(
         session: Session<'_>,
         client: &Client<'_>,
-        show: Show,
+        (show, from): (Show, Timestamp),
         told: impl Future<Output = ()>,
     ) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,8 +116,9 @@ impl Poll {
             since_hours: 0,
             since_days: 0,
         };
+        let seen = Seen::from(from.millis());
         runtime
-            .block_on(all.watch(session, client, show, told))
+            .block_on(all.watch(session, client, (show, seen), told))
             .map(drop)
     }
 
@@ -124,11 +126,10 @@ impl Poll {
         &self,
         session: Session<'_>,
         client: &Client<'_>,
-        show: Show,
+        (show, mut seen): (Show, Seen),
         told: impl Future<Output = ()>,
     ) -> Result<Ended> {
         let output = session.output;
-        let mut seen = self.begin(client)?;
         let end = self.exit.filter(|seconds| *seconds > 0);
         let end = end.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut told = pin!(told);

@@ -1,6 +1,7 @@
 //! The client, as the real program against a real server: what it sends, prints, and ends with.
 
 mod actions;
+mod dev;
 mod entities;
 mod languages;
 mod project;
