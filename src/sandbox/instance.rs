@@ -266,15 +266,17 @@ impl CoreInstance {
         })
     }
 
-    /// Counts what the run made the instance's own of what it shares with others; `false` when there is no room for it.
+    /// Counts what the run made the instance's own of what it shares with others. Whether it may serve again: not when there
+    /// is no room for that, nor when a language ran out of memory, whatever its program then made of it.
     async fn settle(&mut self) -> bool {
+        let Code::Language(code) = &self.program.code else {
+            return true;
+        };
         self.runs += 1;
-        match &self.program.code {
-            Code::Language(code) if self.runs.is_power_of_two() => {
-                code.settle(&mut self.store, &self.calls.memory).await
-            }
-            _ => true,
+        if self.store.data().meter.denied().is_some() {
+            return false;
         }
+        !self.runs.is_power_of_two() || code.settle(&mut self.store, &self.calls.memory).await
     }
 }
 

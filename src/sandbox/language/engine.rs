@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -45,8 +45,9 @@ pub(in super::super) struct Engine {
     /// Bytes of memory an instance begins with, all of them copy-on-write.
     pub(super) image_bytes: usize,
     pub(super) table_bytes: usize,
-    /// How much of that the last instance had made its own after it was loaded.
+    /// How much of that the instance that was looked at last had made its own.
     own_bytes: AtomicUsize,
+    is_measured: AtomicBool,
     pub(super) pagemap: Pagemap,
 }
 
@@ -91,6 +92,7 @@ impl Engine {
                 TABLE_ELEMENT_BYTES,
             ),
             own_bytes: AtomicUsize::new(image_bytes.min(OWN_BYTES_ASSUMED)),
+            is_measured: AtomicBool::new(false),
             pagemap: Pagemap::open(),
             pre: linker.instantiate_pre(module)?,
         })
@@ -101,7 +103,14 @@ impl Engine {
         self.own_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether that is more than a guess.
+    pub(super) fn is_measured(&self) -> bool {
+        self.is_measured.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what an instance had made its own.
     pub(super) fn measured(&self, own_bytes: usize) {
+        self.is_measured.store(true, Ordering::Relaxed);
         self.own_bytes
             .store(own_bytes.min(self.image_bytes), Ordering::Relaxed);
     }

@@ -59,6 +59,10 @@ impl LanguageCode {
             Exchanged::Broken(text) => return Ok(Some(Outcome::Died(text))),
         };
         let Some(text) = text else {
+            if self.engine.is_measured() {
+                // What it was taken to be will do until its first run has ended.
+                return Ok(None);
+            }
             let settled = self.settle(store, &calls.memory).await;
             return Ok((!settled).then_some(Outcome::NoRoom));
         };
@@ -72,7 +76,8 @@ impl LanguageCode {
 
     /// Counts what the instance has made its own of the engine's memory; `false` when the node has no room for that.
     ///
-    /// Looked at after a start and after the first, second, fourth, eighth … run: what an instance writes to is soon known.
+    /// Looked at after the first, second, fourth, eighth … run, since what an instance writes to is soon known; and after the
+    /// very first start of an engine.
     pub(in super::super) async fn settle(&self, store: &mut Store<Host>, memory: &Memory) -> bool {
         let image_bytes = self.engine.image_bytes;
         let own = {

@@ -23,7 +23,8 @@ use crate::sandbox::{
 /// | B | answers nonsense | w | writes to a page in each 64 KiB |
 /// | S | says where it is, then loops | | |
 ///
-/// An instance answers the last letter of its source and how often it was called: `["a1"]`.
+/// An instance answers the last letter of its source and how often it was called: `["a1"]`. With `g` it first grows memory
+/// until that fails.
 fn engine(pages: usize, version: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -70,6 +71,8 @@ fn engine(pages: usize, version: &str) -> Vec<u8> {
           (i64.const 0))
         (func (export "wisp_run") (param $ptr i32) (param $len i32) (result i64)
           (drop (call $poll (i64.const 1)))
+          (if (call $is (i32.const 103)) (then (loop $again
+            (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))))
           (i32.store8 (i32.const 67) (i32.add (i32.load8_u (i32.const 67)) (i32.const 1)))
           (i64.const 0x4000000006)))"#,
         bytes = pages << 16,
@@ -274,6 +277,15 @@ async fn a_blob_outlives_the_process_and_is_made_again_when_it_does_not_verify()
 }
 
 #[tokio::test]
+async fn an_instance_that_ran_out_of_memory_and_lived_serves_no_other_run() {
+    let lab = lab();
+    let mut instance = start(&lab, "f() g", limits()).await.unwrap();
+    let run = instance.run(input("{}")).await.unwrap();
+    assert_eq!(run.outcome, answered("[\"g1\"]"));
+    assert!(!instance.reusable());
+}
+
+#[tokio::test]
 async fn an_engines_memory_counts_towards_the_limit_and_not_against_the_node() {
     let lab = Lab::with(Config {
         prepare_memory_mib_max: 64,
@@ -292,14 +304,17 @@ async fn an_engines_memory_counts_towards_the_limit_and_not_against_the_node() {
     };
     let little = held("f() a").await;
     assert!(little < mib, "{little}");
-    // One page of each of the 256 of Wasm.
-    let more = held("f() w").await;
-    assert!(more >= little + 250 * 4096, "{more} after {little}");
-    let limits = InstanceLimits {
-        memory_bytes_max: 8 * mib,
+    // One page of each of the 256 of Wasm: seen when its first run has ended, and expected of the next instance.
+    let limits = |mib_max: usize| InstanceLimits {
+        memory_bytes_max: mib_max * mib,
         ..limits()
     };
-    let Err(StartError::Guest(run)) = start(&lab, "f() a", limits).await else {
+    let mut greedy = start(&lab, "f() w", limits(32)).await.unwrap();
+    greedy.run(input("{}")).await.unwrap();
+    let more = greedy.memory_bytes();
+    assert!(more >= little + 250 * 4096, "{more} after {little}");
+    assert!(held("f() b").await > little);
+    let Err(StartError::Guest(run)) = start(&lab, "f() a", limits(8)).await else {
         panic!("an engine of 16 MiB does not fit into 8");
     };
     assert_eq!(run.outcome, Outcome::OutOfMemory);
