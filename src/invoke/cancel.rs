@@ -2,17 +2,22 @@
 //! told to stop, and had no record on the disk when this one ended.
 //!
 //! The note is an item of its own, on disk before the caller is answered. At the next start those whose work is in the log are
-//! told again, and end as they would have. Notes are not taken back: ids never come twice, and they expire.
+//! told again, and end as they would have. A note is taken back when the end is on the disk as well, so there are about as many
+//! as activations that were told and go on; what a crash leaves of them expires.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::trigger::Fired;
 use super::{Error, Invoker};
 use crate::model::{ActivationId, Namespace, Timestamp};
 use crate::store::{self, Item, Shelf};
 
-/// How long a note is kept: longer than a server is down, and no longer than records are by default.
+/// How long a note that nobody takes back is kept: longer than a server is down, and no longer than records are by default.
 const NOTE_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// How often it is looked whether an activation has ended; and how long after its end its promise may be settled.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Invoker {
     /// Tells an activation of `namespace`, and what it is made of, to stop, whichever process runs it; whether it was in flight.
@@ -41,7 +46,31 @@ impl Invoker {
         // Even where it could not be noted: what fills the disk must be stoppable.
         self.stop(namespace, id);
         noted?;
+        tokio::spawn(self.clone().take_back(namespace.clone(), id));
         Ok(true)
+    }
+
+    /// Removes the note once nobody could run the activation again. A process that ends before leaves it.
+    async fn take_back(self, namespace: Namespace, id: ActivationId) {
+        while self.0.waits.holds(&namespace, id) {
+            tokio::time::sleep(LOOK).await;
+        }
+        // Its promise is settled right after its end is told.
+        tokio::time::sleep(LOOK).await;
+        let store = &self.0.store;
+        let removed = match store.activations.flush().await {
+            Ok(()) => {
+                let note = id.to_string();
+                store
+                    .items
+                    .delete(&namespace, Shelf::Cancelled, &note)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::debug!(activation = %id, %error, "the note of a cancellation is left to expire");
+        }
     }
 
     /// Activations that former processes were told to stop; before anything of theirs is taken up.

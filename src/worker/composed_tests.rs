@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Annotation, Exec, Sequence};
-use crate::store::Expect;
 use crate::store::catalog::Catalog;
+use crate::store::{Expect, Shelf};
 
 impl Rig {
     fn catalog(&self) -> Arc<Catalog> {
@@ -318,5 +318,14 @@ async fn what_runs_can_be_told_to_stop_and_its_instance_with_it() {
             !rig.invoker.cancel(&namespace(), id).await.expect("a disk"),
             "it has ended"
         );
+    }
+    let items = &rig.store.items;
+    let notes = async || {
+        let count = items.count(&namespace(), Shelf::Cancelled, "").await;
+        count.expect("a disk")
+    };
+    assert!(notes().await > 0, "a crash now would be noticed");
+    while notes().await > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
