@@ -238,10 +238,8 @@ impl Invoker {
                 self.write(namespace, trigger, &schedule, revision).await?;
                 continue;
             };
-            if let Err(exceeded) = self.0.throttle.admit_fire(namespace, &owner.limits) {
-                metrics::alarm(Alarm::Postponed);
-                let pause_ms = u64::from(exceeded.retry_after_s()) * 1000;
-                return Ok(Some(Timestamp(now.millis() + pause_ms)));
+            if let Some(again) = self.too_often(&owner, now) {
+                return Ok(Some(again));
             }
             let ringing = Ringing {
                 owner: &owner,
@@ -252,6 +250,15 @@ impl Invoker {
             };
             self.fire_due(ringing, &table).await?;
         }
+    }
+
+    /// When to look again, where the namespace has fired as often as it may.
+    fn too_often(&self, owner: &Identity, now: Timestamp) -> Option<Timestamp> {
+        let admitted = self.0.throttle.admit_fire(&owner.namespace, &owner.limits);
+        let exceeded = admitted.err()?;
+        metrics::alarm(Alarm::Postponed);
+        let pause_ms = u64::from(exceeded.retry_after_s()) * 1000;
+        Some(Timestamp(now.millis() + pause_ms))
     }
 
     /// The three steps.

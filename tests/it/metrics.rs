@@ -89,7 +89,7 @@ fn what_goes_on_behind_fires_is_counted() {
         };
         tenant.put_action(name, &code);
         tenant
-            .put(&format!("rules/{name}"), &rule(name))
+            .put(&format!("rules/on-{name}"), &rule(name))
             .expect(200);
     }
     tenant.delete("actions/gone").expect(200);
