@@ -325,6 +325,14 @@ fn sandbox_config(config: &Config) -> anyhow::Result<sandbox::Config> {
     })
 }
 
+/// As whoever started this process does: the one way in which a server ends.
+fn end_this_process() {
+    let signal = rustix::process::Signal::TERM;
+    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), signal) {
+        tracing::error!(%error, "this process could not be told to end");
+    }
+}
+
 fn memory_budget(config: &Config) -> usize {
     match config.pool.memory_mib {
         0 => pool::detect_budget(),
@@ -358,7 +366,7 @@ fn state(
 ) -> anyhow::Result<(api::State, Invoker)> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
-    let ready = engine.clone();
+    let (ready, waits) = (engine.clone(), Arc::clone(&engine.waits));
     let (entities, seal) = (Arc::clone(&store.entities), Arc::clone(&engine.seal));
     let catalog = Catalog::sealing(entities, CATALOG_ENTRIES_MAX, seal);
     let catalog = Arc::new(catalog);
@@ -394,6 +402,8 @@ fn state(
         invoker: Arc::new(invoker.clone()),
         uploads: Arc::new(Uploads(Arc::clone(sandbox) as _)),
         ready: Arc::new(move || ready.ready()),
+        in_flight: Arc::new(move || waits.count()),
+        disable: Arc::new(end_this_process),
         metrics: Arc::new(move || {
             metrics::set(&gauges.0.gauges(&*gauges.1));
             metrics::print(&render)

@@ -80,6 +80,10 @@ pub(crate) struct State {
     pub(crate) ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The metrics, as Prometheus reads them.
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Activations accepted and not ended.
+    pub(crate) in_flight: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// Begins the end of this server, and returns.
+    pub(crate) disable: Arc<dyn Fn() + Send + Sync>,
     /// Limits of a namespace that sets none.
     pub(crate) defaults: EffectiveLimits,
     /// What `GET /api/v1` says of this build.
@@ -219,10 +223,7 @@ fn router(front: Arc<Front>) -> Router {
         .route("/api/v1/api-docs", get(docs::document))
         .route("/docs", get(docs::page))
         .route("/api/v1/docs", get(docs::page))
-        // Whoever watches over the machine
-        .route("/ping", get(ops::ping))
-        .route("/health", get(ops::health))
-        .route("/metrics", get(ops::metrics))
+        .merge(watched())
         // Tenants
         .route("/api/v1/namespaces", get(namespaces::list))
         .route("/api/v1/namespaces/", get(namespaces::list))
@@ -283,6 +284,21 @@ fn router(front: Arc<Front>) -> Router {
         .fallback(async || error::Error::no_route())
         .method_not_allowed_fallback(async || error::Error::wrong_method())
         .with_state(front)
+}
+
+/// For whoever watches over the machine.
+fn watched() -> Router<Arc<Front>> {
+    Router::new()
+        .route("/ping", get(ops::ping))
+        .route("/health", get(ops::health))
+        .route("/metrics", get(ops::metrics))
+        // As OpenWhisk's controllers have them
+        .route("/invokers", get(ops::invokers))
+        .route("/invokers/healthy/count", get(ops::healthy_count))
+        .route("/invokers/ready", get(ops::any_ready))
+        .route("/activation", get(ops::in_flight))
+        .route("/activation/count", get(ops::in_flight))
+        .route("/disable", post(ops::disable))
 }
 
 type Methods = axum::routing::MethodRouter<Arc<Front>>;

@@ -6,13 +6,41 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Request, SLEEP, Server, Tenant, eventually};
+use crate::harness::{Request, SLEEP, SYSTEM_KEY, Server, Tenant, eventually};
 
 fn accepts(server: &Server) -> bool {
     server
         .client()
         .try_send(&Request::new("GET", "/ping"))
         .is_ok()
+}
+
+#[test]
+fn the_operator_of_a_controller_ends_it_as_a_signal_does() {
+    let server = Server::start("");
+    let tenant = server.tenant();
+    tenant.put_action("a", SLEEP);
+    for key in [None, Some(tenant.key.as_str())] {
+        let request = Request::new("POST", "/disable");
+        let request = match key {
+            Some(key) => request.key(key),
+            None => request,
+        };
+        let refused = server.client().send(&request).expect(401);
+        assert_eq!(refused.text(), "username or password are wrong.");
+    }
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| tenant.result("a", &json!({ "ms": 1000 })));
+        eventually("it runs", || server.runs_at_least(1).then_some(()));
+        let count = server.client().get("/activation/count").expect(200);
+        assert_eq!(count.json(), 1);
+        let request = Request::new("POST", "/disable").key(SYSTEM_KEY);
+        let answer = server.client().send(&request).expect(200);
+        assert_eq!(answer.text(), "controller is disabled");
+        eventually("it accepts no more", || (!accepts(&server)).then_some(()));
+        call.join().expect("the call is answered").expect(200);
+    });
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -16,6 +16,7 @@ const OPERATOR: &str = "Operator";
 /// All of them.
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = server();
+    all.extend(controller());
     all.extend(tenants());
     all.extend(limits());
     all
@@ -65,6 +66,59 @@ fn server() -> Vec<Operation> {
             "text/plain",
             text(),
         ),
+    ]
+}
+
+/// What OpenWhisk's operators ask of its controllers.
+fn controller() -> Vec<Operation> {
+    let text = || json!({ "type": "string" });
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    let of = |field: &str| {
+        json!({ "type": "object", "required": [field], "additionalProperties": false,
+            "properties": { field: { "type": "string", "pattern": r"^\d+/\d+$" } } })
+    };
+    let states = json!({ "type": "object",
+        "additionalProperties": { "enum": ["up", "unhealthy"] } });
+    let disable = Operation::new(
+        ("POST", "/disable"),
+        SERVER,
+        "disable",
+        "Ends this server: nothing new is accepted, what runs is finished.",
+    );
+    let in_flight = |path, id| {
+        anyone(path, id, "Activations accepted and not ended.").answers(
+            200,
+            "How many there are.",
+            count(),
+        )
+    };
+    vec![
+        anyone("/invokers", "getInvokers", "What runs actions: this node.").answers(
+            200,
+            "The state of each.",
+            states,
+        ),
+        anyone(
+            "/invokers/healthy/count",
+            "countHealthyInvokers",
+            "How many can run actions.",
+        )
+        .answers(200, "How many there are.", count()),
+        anyone(
+            "/invokers/ready",
+            "getReadyInvokers",
+            "Whether any can run actions.",
+        )
+        .answers(200, "Those that can, of all.", of("healthy"))
+        .answers(500, "None can.", of("unhealthy")),
+        in_flight("/activation", "getActivationCount"),
+        in_flight("/activation/count", "countActivations"),
+        disable
+            .access(Access::System)
+            .refuses(ROUTED)
+            .answers_as(200, "It ends.", "text/plain", text())
+            .answers_as(401, "It takes the system's key.", "text/plain", text())
+            .refuses(STORED),
     ]
 }
 

@@ -155,6 +155,38 @@ async fn health_says_why_not() {
 }
 
 #[tokio::test]
+async fn operators_of_openwhisk_find_one_invoker_and_can_end_it() {
+    let site = Site::new().await;
+    let get = async |path| site.send(bare("GET", path)).await;
+    assert_eq!(
+        get("/invokers").await.is(200).json(),
+        json!({"invoker0": "up"})
+    );
+    assert_eq!(get("/invokers/healthy/count").await.is(200).json(), 1);
+    let ready = get("/invokers/ready").await.is(200).json();
+    assert_eq!(ready, json!({"healthy": "1/1"}));
+    for path in ["/activation", "/activation/count"] {
+        assert_eq!(get(path).await.is(200).json(), 3);
+    }
+    let refused = "username or password are wrong.";
+    assert_eq!(
+        site.send(bare("POST", "/disable")).await.is(401).text,
+        refused
+    );
+    let got = site.call(WELL_KNOWN_GUEST, "POST", "/disable", "").await;
+    assert_eq!(got.is(401).text, refused);
+    get("/health").await.is(200);
+    let got = site.system("POST", "/disable", "").await;
+    assert_eq!(got.is(200).text, "controller is disabled");
+    get("/health").await.is(503);
+    let state = get("/invokers").await.is(200).json();
+    assert_eq!(state, json!({"invoker0": "unhealthy"}));
+    assert_eq!(get("/invokers/healthy/count").await.is(200).json(), 0);
+    let none = get("/invokers/ready").await.is(500).json();
+    assert_eq!(none, json!({"unhealthy": "1/1"}));
+}
+
+#[tokio::test]
 async fn paths_nobody_serves_are_404_and_wrong_verbs_405_with_allow() {
     let site = Site::new().await;
     let nowhere = "The requested resource could not be found.";

@@ -222,6 +222,7 @@ impl Site {
         let invoker = Arc::new(Scripted::default());
         let ready = Arc::new(Mutex::new(Ok(())));
         let is_ready = Arc::clone(&ready);
+        let is_disabled = Arc::clone(&ready);
         let catalog = Arc::new(Catalog::new(Arc::clone(&store.entities), 1000));
         let hub = Arc::new(Hub::default());
         let mut store = store;
@@ -238,6 +239,8 @@ impl Site {
             uploads: Arc::new(Compiler),
             ready: Arc::new(move || is_ready.lock().clone()),
             metrics: Arc::new(|| "up 1\n".to_owned()),
+            in_flight: Arc::new(|| 3),
+            disable: Arc::new(move || *is_disabled.lock() = Err("disabled".to_owned())),
             defaults,
             build: Build {
                 date: "today".to_owned(),
