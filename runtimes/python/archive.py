@@ -48,7 +48,8 @@ def main(lib, tzdata, own, out):
     for path, source in sources(own):
         module(path, source, f"{OWN_SHOWN}/{path}")
     zones = os.path.join(tzdata, "zoneinfo")
-    module("tzdata/__init__.py", os.path.join(tzdata, "__init__.py"), f"{ROOT}/tzdata/__init__.py")
+    for path, source in sources(tzdata):
+        module(f"tzdata/{path}", source, f"{ROOT}/tzdata/{path}")
     for folder, _, names in sorted(os.walk(zones)):
         for name in sorted(names):
             source = os.path.join(folder, name)

@@ -54,11 +54,60 @@ class Loader:
     def is_package(self, fullname):
         return self.modules[fullname][0]
 
+    def get_resource_reader(self, fullname):
+        """The time zones, for those that read `tzdata` as the package it is."""
+        if not fullname.startswith("tzdata"):
+            return None
+        from importlib.resources.abc import TraversableResources
+
+        class Reader(TraversableResources):
+            def files(reader):
+                return _Files(self, fullname.replace(".", "/"))
+
+        return Reader()
+
     def get_data(self, path):
         entry = self.files.get(path)
         if entry is None:
             raise FileNotFoundError(2, "No such file or directory", path)
         return bytes(self.data[entry[0] : entry[0] + entry[1]])
+
+
+class _Files:
+    """A folder or a file of an archive, as `importlib.resources` wants it (a `Traversable`)."""
+
+    def __init__(self, loader, path):
+        self.loader = loader
+        self.path = path
+        self.name = path.rpartition("/")[2]
+
+    def is_file(self):
+        return self.path in self.loader.files
+
+    def is_dir(self):
+        return not self.is_file() and any(path.startswith(self.path + "/") for path in self.loader.files)
+
+    def iterdir(self):
+        start = len(self.path) + 1
+        names = {path[start:].partition("/")[0] for path in self.loader.files if path.startswith(self.path + "/")}
+        return (_Files(self.loader, f"{self.path}/{name}") for name in sorted(names))
+
+    def joinpath(self, *parts):
+        return _Files(self.loader, "/".join([self.path, *map(str, parts)]))
+
+    __truediv__ = joinpath
+
+    def read_bytes(self):
+        return self.loader.get_data(self.path)
+
+    def read_text(self, encoding=None, errors=None):
+        return str(self.read_bytes(), encoding or "utf-8", errors or "strict")
+
+    def open(self, mode="r", *args, **kwargs):
+        import io
+
+        stream = io.BytesIO(self.read_bytes())
+        return stream if "b" in mode else io.TextIOWrapper(stream, *args, **kwargs)
 
 
 def install():
