@@ -83,7 +83,7 @@ rm -rf stage && mkdir -p stage/lib stage/build
 native/python -E "$here/archive.py" cpython/Lib "tzdata-$tzdata/tzdata" "$here/lib" stage/build/stdlib.bin
 # What is needed until the archive can be read.
 cp -r cpython/Lib/encodings stage/lib/
-cp "$here"/lib/_wisp_archive.py "$here"/lib/_wisp_engine.py stage/lib/
+cp "$here/lib/_wisp_archive.py" stage/lib/
 
 # --- the engine ---
 $cc -O2 -Wall -Icpython/Include -Icpython/Include/internal -Icross -DPy_BUILD_CORE=1 -D_WASI_EMULATED_SIGNAL \

@@ -44,7 +44,7 @@ static char *buffer;          /* what wisp_alloc hands out */
 static size_t buffer_len;
 static PyObject *answer;      /* the object whose bytes the last answer pointed to */
 
-static PyObject *fn_prepare, *fn_load, *fn_failed, *fn_settle_coroutine, *fn_wake;
+static PyObject *fn_prepare, *fn_load, *fn_failed, *fn_unfit, *fn_settle_coroutine, *fn_wake;
 static PyObject *user_main;   /* the action's function, once loaded */
 static PyObject *scanner, *encoder, *markers, *empty, *zero;
 static PyObject *out_flush, *err_flush, *environ_data;
@@ -299,6 +299,7 @@ static void find_functions(PyObject *engine) {
     fn_prepare = attribute(engine, "prepare");
     fn_load = attribute(engine, "load");
     fn_failed = attribute(engine, "failed");
+    fn_unfit = attribute(engine, "unfit");
     fn_settle_coroutine = attribute(engine, "settle_coroutine");
     fn_wake = attribute(engine, "wake");
     scanner = attribute(engine, "scanner");
@@ -344,8 +345,12 @@ static void rehearse(PyObject *engine) {
 EXPORT("wisp_init") void wisp_init(void) {
     __wasm_call_ctors();
     start_interpreter();
-    PyObject *engine = PyImport_ImportModule("_wisp_engine");
+    PyObject *archive = PyImport_ImportModule("_wisp_archive");
+    PyObject *installed = archive ? PyObject_CallMethod(archive, "install", NULL) : NULL;
+    PyObject *engine = installed ? PyImport_ImportModule("_wisp_engine") : NULL;
     if (!engine) broken("the engine's own modules");
+    Py_DECREF(archive);
+    Py_DECREF(installed);
     find_functions(engine);
     rehearse(engine);
     make_immortal();
@@ -396,9 +401,9 @@ static void flush(void) {
 }
 
 /* The current exception as `lib/` sees it: its traceback written, and the answer of a failed call. */
-static PyObject *failed_answer(void) {
+static PyObject *failed_answer(PyObject *reporter) {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *text = PyObject_CallOneArg(fn_failed, error ? error : Py_None);
+    PyObject *text = PyObject_CallOneArg(reporter, error ? error : Py_None);
     Py_XDECREF(error);
     if (!text) {
         PyErr_Clear();
@@ -471,14 +476,14 @@ static PyObject *call(char *params, int32_t len) {
     if (!result) return NULL;
     PyObject *text = serialise(result);
     Py_DECREF(result);
-    return text;
+    return text ? text : failed_answer(fn_unfit);
 }
 
 EXPORT("wisp_run") uint64_t wisp_run(char *params, int32_t len) {
     Py_CLEAR(answer);
     if (!user_main) broken("run before load");
     PyObject *text = call(params, len);
-    if (!text) text = failed_answer();
+    if (!text) text = failed_answer(fn_failed);
     flush();
     return keep(text);
 }

@@ -9,7 +9,7 @@ import marshal
 import sys
 
 import _wisp
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import ModuleSpec, _call_with_frames_removed
 
 ROOT = "/usr/local/lib/python3.13"
 ARCHIVE = "/build/stdlib.bin"
@@ -37,7 +37,10 @@ class Loader:
         return None
 
     def exec_module(self, module):
-        exec(self.get_code(module.__spec__.name), module.__dict__)
+        _call_with_frames_removed(exec, self.get_code(module.__spec__.name), module.__dict__)
+
+    # Python leaves importlib's frames out of tracebacks by their file's name.
+    exec_module.__code__ = exec_module.__code__.replace(co_filename="<frozen importlib._bootstrap_external>")
 
     def get_code(self, fullname):
         entry = self.modules.get(fullname)

@@ -5,14 +5,8 @@ Runs once when the engine is built (the imports and the tables below become part
 clocks, names of temporary files) is made anew by `wake`.
 """
 
-import sys
-import _wisp_archive
+import _wisp_usual  # first: the usual standard library
 
-_wisp_archive.install()
-
-import _wisp_usual  # noqa: E402  imports the usual standard library into the image
-
-import builtins
 import gc
 import io
 import json
@@ -21,6 +15,7 @@ import logging
 import marshal
 import os
 import random
+import sys
 import tempfile
 import time
 import traceback
@@ -113,6 +108,15 @@ def failed(error):
         text = str(error) or type(error).__name__
     except BaseException:
         text = type(error).__name__
+    return json.dumps({"error": text}, ensure_ascii=False)
+
+
+def unfit(error):
+    """The answer of a run whose result is no JSON."""
+    if isinstance(error, RecursionError):
+        error = "it is nested too deeply"
+    text = f"The result of the action is not JSON: {error}."
+    print(text, file=sys.__stderr__)
     return json.dumps({"error": text}, ensure_ascii=False)
 
 
