@@ -151,6 +151,7 @@ impl App {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
 
+        config.egress.api_hosts = api_hosts(&config, address);
         let artefacts = config.server.artefacts.as_ref();
         let artefacts = artefacts.unwrap_or(&config.server.data);
         let sandbox = Wasmtime::new(sandbox_config(&config)?, artefacts)
@@ -288,6 +289,15 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// Hosts and ports at which guests find the API.
+fn api_hosts(config: &Config, address: SocketAddr) -> Vec<String> {
+    let named = config.server.api_host.as_deref();
+    let named = named.map(|url| url.split_once("://").map_or(url, |(_, rest)| rest));
+    let named = named.and_then(|rest| rest.split('/').next());
+    let own = reachable(address).to_string();
+    named.map(str::to_owned).into_iter().chain([own]).collect()
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -321,6 +331,7 @@ fn sandbox_config(config: &Config) -> anyhow::Result<sandbox::Config> {
     };
     Ok(sandbox::Config {
         compiler: Compiler::Process(program),
+        egress: config.egress.clone(),
         ..config.sandbox.clone()
     })
 }

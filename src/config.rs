@@ -61,6 +61,8 @@ pub struct Config {
     pub(crate) pool: pool::Config,
     /// Guests: compiling, slots, stacks.
     pub(crate) sandbox: sandbox::Config,
+    /// Where guests may go.
+    pub(crate) egress: sandbox::egress::Config,
     /// Activation records and their retention.
     pub(crate) store: embedded::Config,
     /// What is stored in no clear text.

@@ -281,7 +281,7 @@ impl<'a> Client<'a> {
         self.read(answer)
     }
 
-    fn read(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<Answer> {
+    fn read(&self, mut answer: http::Response<ureq::Body>) -> Result<Answer> {
         let status = answer.status().as_u16();
         let header = |name| {
             let value = answer.headers().get(name);

@@ -231,7 +231,8 @@ fn check_imports(core: &Core<'_>, provided: &Provided) -> Result<(), Refused> {
     }
     if !unknown.is_empty() {
         return Err(invalid(format!(
-            "The module imports what nobody provides: {}. There are `wasi_snapshot_preview1.*` and `wisp.context_get`.",
+            "The module imports what nobody provides: {}. There are `wasi_snapshot_preview1.*`, `wisp.context_get` and \
+             `wisp.http_*`.",
             listed(&unknown)
         )));
     }

@@ -68,6 +68,10 @@ pub(crate) struct Config {
     /// Elements of a table.
     pub(crate) table_elements_max: u32,
 
+    /// Where guests may go; a section of its own.
+    #[serde(skip)]
+    pub(crate) egress: super::egress::Config,
+
     /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
     pub(crate) stacks: u32,
     /// Bytes of stack a guest may use, KiB.
@@ -99,6 +103,7 @@ impl Default for Config {
             large_keep_resident_kib: 1024,
             large_memory_mib_max: 4096,
             table_elements_max: 20_000,
+            egress: super::egress::Config::default(),
             stacks: 2048,
             stack_kib: 512,
             tick_us: 1000,

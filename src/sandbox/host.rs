@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use wasmtime::{Caller, Engine, Extern, Linker, Memory};
 
+use super::egress::{self, imports::Calls};
 use super::files::{FileError, Shared, Table};
 use super::limits::Meter;
 use super::output::{Captured, Output};
@@ -45,6 +46,8 @@ pub(super) struct Host {
     files: Option<Shared>,
     /// What preview 1 has open there.
     pub(super) open: Option<Box<Table>>,
+    /// Requests it has made through `wisp.http_*`.
+    pub(super) calls: Option<Box<Calls>>,
 }
 
 impl Host {
@@ -62,6 +65,7 @@ impl Host {
             p2: None,
             files: None,
             open: None,
+            calls: None,
         }
     }
 
@@ -98,6 +102,7 @@ impl Host {
 
     /// Ends a run, or a start: what was written.
     pub(super) fn end(&mut self) -> Captured {
+        self.calls = None;
         self.run_env = Vec::new();
         self.stdin = Bytes::new();
         // A WASI 0.2 context holds on to it; otherwise an idle instance has no output.
@@ -156,10 +161,14 @@ pub(super) fn memory(caller: &mut Caller<'_, Host>) -> Option<Memory> {
 ///
 /// # Errors
 /// When two functions have one name: ours.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+pub(super) fn linker(
+    engine: &Engine,
+    client: &Arc<egress::Client>,
+) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker)?;
     linker.func_wrap("wisp", "context_get", context_get)?;
+    egress::imports::add_to_linker(&mut linker, client)?;
     Ok(linker)
 }
 

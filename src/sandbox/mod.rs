@@ -18,6 +18,7 @@ mod command;
 mod compile;
 mod component;
 mod config;
+pub(crate) mod egress;
 mod engine;
 mod epoch;
 #[cfg(test)]

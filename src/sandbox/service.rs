@@ -14,6 +14,7 @@ use super::cache::{self, Blob, Cache, Found, Loaded};
 use super::compile::Compile;
 use super::component::ComponentCode;
 use super::config::Config;
+use super::egress;
 use super::engine::{Class, Engines};
 use super::host::{self, Host};
 use super::instance::CoreExports;
@@ -80,8 +81,9 @@ impl Wasmtime {
     pub(crate) fn new(config: Config, data: &Path) -> Result<Arc<Self>, String> {
         let engines = Engines::new(&config)?;
         let text = |error: wasmtime::Error| format!("host functions cannot be linked: {error:#}");
-        let small = host::linker(engines.get(Class::Small)).map_err(text)?;
-        let large = host::linker(engines.get(Class::Large)).map_err(text)?;
+        let client = egress::Client::new(config.egress.clone())?;
+        let small = host::linker(engines.get(Class::Small), &client).map_err(text)?;
+        let large = host::linker(engines.get(Class::Large), &client).map_err(text)?;
         let component = super::component::linker(engines.get(Class::Large)).map_err(text)?;
         let engine_linker = language::linker(&large).map_err(text)?;
         let provided = provided(&large, &engines);

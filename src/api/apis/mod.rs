@@ -135,7 +135,7 @@ async fn perform(front: &Front, operation: Operation, request: Request) -> Done<
 }
 
 async fn identity(front: &Front, headers: &HeaderMap) -> Result<Arc<Identity>> {
-    let given = headers.get(axum::http::header::AUTHORIZATION);
+    let given = headers.get(http::header::AUTHORIZATION);
     let verified = front
         .state
         .keys

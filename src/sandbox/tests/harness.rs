@@ -15,12 +15,12 @@ use crate::sandbox::{
 };
 
 /// A sandbox with a folder of its own.
-pub(super) struct Lab {
-    pub(super) sandbox: Arc<Wasmtime>,
-    pub(super) folder: TempDir,
+pub(in crate::sandbox) struct Lab {
+    pub(in crate::sandbox) sandbox: Arc<Wasmtime>,
+    pub(in crate::sandbox) folder: TempDir,
 }
 
-pub(super) fn config() -> Config {
+pub(in crate::sandbox) fn config() -> Config {
     Config {
         small_slots: Some(16),
         large_slots: Some(16),
@@ -30,29 +30,29 @@ pub(super) fn config() -> Config {
 }
 
 impl Lab {
-    pub(super) fn new() -> Self {
+    pub(in crate::sandbox) fn new() -> Self {
         Self::with(config())
     }
 
-    pub(super) fn with(config: Config) -> Self {
+    pub(in crate::sandbox) fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sandbox = Wasmtime::new(config, folder.path()).unwrap();
         Self { sandbox, folder }
     }
 
     /// Uploads `code` and gives its program.
-    pub(super) async fn program(&self, code: &str) -> Arc<dyn Program> {
+    pub(in crate::sandbox) async fn program(&self, code: &str) -> Arc<dyn Program> {
         let prepared = self.sandbox.prepare(code.into()).await.unwrap();
         self.sandbox.linked(&prepared.program).unwrap()
     }
 
     /// Uploads, starts.
-    pub(super) async fn start(&self, code: &str) -> Result<Started, StartError> {
+    pub(in crate::sandbox) async fn start(&self, code: &str) -> Result<Started, StartError> {
         let program = self.program(code).await;
         program.instantiate(limits(), Purse::full()).await
     }
 
-    pub(super) async fn instance(&self, code: &str) -> Box<dyn Instance> {
+    pub(in crate::sandbox) async fn instance(&self, code: &str) -> Box<dyn Instance> {
         match self.start(code).await {
             Ok(started) => started.instance,
             Err(StartError::Guest(run)) => panic!("{:?}", run.outcome),
@@ -61,16 +61,16 @@ impl Lab {
     }
 
     /// Uploads, starts, runs once with `{}`.
-    pub(super) async fn outcome(&self, code: &str) -> Outcome {
+    pub(in crate::sandbox) async fn outcome(&self, code: &str) -> Outcome {
         self.run(code, input("{}")).await.outcome
     }
 
-    pub(super) async fn run(&self, code: &str, input: Input) -> Run {
+    pub(in crate::sandbox) async fn run(&self, code: &str, input: Input) -> Run {
         self.instance(code).await.run(input).await.unwrap()
     }
 
     /// Why `code` is refused.
-    pub(super) async fn refusal(&self, code: &str) -> String {
+    pub(in crate::sandbox) async fn refusal(&self, code: &str) -> String {
         self.sandbox
             .prepare(code.into())
             .await
@@ -79,7 +79,7 @@ impl Lab {
     }
 }
 
-pub(super) fn limits() -> InstanceLimits {
+pub(in crate::sandbox) fn limits() -> InstanceLimits {
     InstanceLimits {
         memory_bytes_max: 16 << 20,
         env: vec![("__OW_NAMESPACE".to_owned(), "guest".to_owned())].into(),
@@ -88,7 +88,7 @@ pub(super) fn limits() -> InstanceLimits {
     }
 }
 
-pub(super) fn input(params: &str) -> Input {
+pub(in crate::sandbox) fn input(params: &str) -> Input {
     Input {
         params: Bytes::copy_from_slice(params.as_bytes()),
         env: vec![("__OW_ACTIVATION_ID".into(), "abc".to_owned())],
@@ -98,29 +98,29 @@ pub(super) fn input(params: &str) -> Input {
     }
 }
 
-pub(super) fn input_for(time: Duration) -> Input {
+pub(in crate::sandbox) fn input_for(time: Duration) -> Input {
     Input {
         deadline: Instant::now() + time,
         ..input("{}")
     }
 }
 
-pub(super) fn answered(text: &str) -> Outcome {
+pub(in crate::sandbox) fn answered(text: &str) -> Outcome {
     Outcome::Answered(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-pub(super) fn texts(run: &Run) -> Vec<&str> {
+pub(in crate::sandbox) fn texts(run: &Run) -> Vec<&str> {
     run.logs.iter().map(|line| line.text.as_str()).collect()
 }
 
 /// Memory that can be granted.
-pub(super) struct Purse(AtomicUsize);
+pub(in crate::sandbox) struct Purse(AtomicUsize);
 
 impl Purse {
-    pub(super) fn of(bytes: usize) -> Arc<Self> {
+    pub(in crate::sandbox) fn of(bytes: usize) -> Arc<Self> {
         Arc::new(Self(AtomicUsize::new(bytes)))
     }
-    pub(super) fn full() -> Arc<Self> {
+    pub(in crate::sandbox) fn full() -> Arc<Self> {
         Self::of(usize::MAX)
     }
 }
@@ -140,9 +140,9 @@ impl Grant for Purse {
 
 /// Code kept somewhere; counts how often it was asked for.
 #[derive(Default)]
-pub(super) struct Kept {
-    pub(super) code: Option<Source>,
-    pub(super) asked: AtomicUsize,
+pub(in crate::sandbox) struct Kept {
+    pub(in crate::sandbox) code: Option<Source>,
+    pub(in crate::sandbox) asked: AtomicUsize,
 }
 
 #[async_trait]
@@ -154,7 +154,7 @@ impl CodeSource for Kept {
 }
 
 /// A core module around `run`, the body of `wisp_run`; `extra` stands before it.
-pub(super) fn core(memory: &str, extra: &str, run: &str) -> String {
+pub(in crate::sandbox) fn core(memory: &str, extra: &str, run: &str) -> String {
     format!(
         "(module {extra}
            (memory (export \"memory\") {memory})
@@ -164,11 +164,11 @@ pub(super) fn core(memory: &str, extra: &str, run: &str) -> String {
 }
 
 /// Answers its parameters.
-pub(super) const ECHO: &str = "(i64.or (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32)) \
+pub(in crate::sandbox) const ECHO: &str = "(i64.or (i64.shl (i64.extend_i32_u (local.get $ptr)) (i64.const 32)) \
                                (i64.extend_i32_u (local.get $len)))";
 
 /// A module like [`core`] that grows memory somewhere, and so is of the large class.
-pub(super) fn large(extra: &str, run: &str) -> String {
+pub(in crate::sandbox) fn large(extra: &str, run: &str) -> String {
     let grows = "(func $grows (result i32) (memory.grow (i32.const 1)))";
     core("1", &format!("{extra} {grows}"), run)
 }

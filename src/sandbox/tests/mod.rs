@@ -8,5 +8,5 @@ mod compile;
 mod component;
 mod core;
 mod files;
-mod harness;
+pub(super) mod harness;
 mod language;
