@@ -118,6 +118,11 @@ impl Upload for Uploads {
             Err(Refused::Unavailable(why)) => Err(UploadError::Unavailable(why)),
         }
     }
+
+    fn speaks_http(&self, program: &Digest) -> bool {
+        let program = self.0.linked(program);
+        program.is_some_and(|program| program.speaks_http())
+    }
 }
 
 impl App {

@@ -324,6 +324,7 @@ impl Installer<'_> {
             (Some(code), _) => {
                 let code: std::sync::Arc<str> = code.as_str().into();
                 Exec::Code(Code {
+                    http: false,
                     kind: KIND.to_owned(),
                     main: None,
                     binary: true,

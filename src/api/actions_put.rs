@@ -129,6 +129,7 @@ async fn prepared(front: &Front, identity: &Identity, put: CodePut) -> Result<(C
         code: Digest::of(text.as_bytes()),
         code_size: u64::try_from(text.len()).unwrap_or(u64::MAX),
         program,
+        http: front.state.uploads.speaks_http(&program),
     };
     Ok((code, text))
 }

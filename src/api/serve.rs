@@ -240,7 +240,10 @@ impl Service<hyper::Request<hyper::body::Incoming>> for Requests {
         let request: Request = request.map(Body::new);
         Box::pin(async move {
             let mut response = edge.respond(request).await;
-            if response.extensions_mut().remove::<Endless>().is_none() {
+            let extensions = response.extensions_mut();
+            if let Some(Lasting(ends)) = extensions.remove::<Lasting>() {
+                busy.until(ends);
+            } else if extensions.remove::<Endless>().is_none() {
                 drop(busy);
                 return Ok(response);
             }
@@ -252,6 +255,10 @@ impl Service<hyper::Request<hyper::body::Incoming>> for Requests {
 /// Marks a response whose body goes on for as long as there is something to tell: its connection does not idle.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endless;
+
+/// Marks a response whose body may take until then to be made: until then its connection does not idle.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lasting(pub(super) Instant);
 
 /// A body that keeps its connection busy.
 struct Streamed {
@@ -285,6 +292,14 @@ impl Busy {
             watch: Arc::clone(watch),
             began,
         }
+    }
+}
+
+impl Busy {
+    /// Busy for no longer than that; what is not over then idles.
+    fn until(&self, ends: Instant) {
+        let ends = millis(ends.saturating_duration_since(self.began));
+        self.watch.idle_since.store(ends, Ordering::Relaxed);
     }
 }
 

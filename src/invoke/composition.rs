@@ -446,6 +446,7 @@ impl Invoker {
             record: caller.record,
             result_bytes_max: usize::try_from(caller.limits.result_size_max).unwrap_or(usize::MAX),
             redelivered: step.redelivered,
+            exchange: None,
         }
     }
 

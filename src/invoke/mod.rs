@@ -39,6 +39,7 @@ pub(crate) use wait::{Admission, Waits};
 
 use crate::auth::{self, Keys, Throttle};
 use crate::model::dead_letter::DeadLetter;
+use crate::model::exchange::Exchange;
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Action, Activation, ActivationId, Digest, Fqn, Json, Keep, Namespace};
 use crate::queue::Queue;
@@ -151,6 +152,15 @@ pub(crate) trait Invoke: Send + Sync + 'static {
     /// When it was told, and that could not be noted for the next process.
     async fn cancel(&self, namespace: &Namespace, id: ActivationId) -> Result<bool, Error>;
 
+    /// Runs `call`, whose action speaks HTTP, to answer a request. The answer goes its own way, at the latest when this
+    /// returns: that is when the run has ended, or the wait has.
+    async fn exchange(
+        &self,
+        caller: Caller,
+        call: Call,
+        exchange: Exchange,
+    ) -> Result<Answer, Error>;
+
     /// Gives up what waits of a namespace that was blocked.
     fn blocked(&self, namespace: &Namespace);
 
@@ -195,6 +205,11 @@ pub(crate) trait Upload: Send + Sync + 'static {
         main: Option<&str>,
         code: Arc<str>,
     ) -> Result<Digest, UploadError>;
+
+    /// Whether a program that was just prepared answers HTTP requests itself.
+    fn speaks_http(&self, _program: &Digest) -> bool {
+        false
+    }
 }
 
 /// What the use cases here are built on.
@@ -267,12 +282,22 @@ impl Invoke for Invoker {
         if composition::is_composed(&call.action) {
             Box::pin(self.invoke_composed(caller, call)).await
         } else {
-            self.invoke_code(caller, call).await
+            self.invoke_code(caller, call, None).await
         }
     }
 
     async fn cancel(&self, namespace: &Namespace, id: ActivationId) -> Result<bool, Error> {
         self.stop_for_good(namespace, id).await
+    }
+
+    async fn exchange(
+        &self,
+        caller: Caller,
+        call: Call,
+        exchange: Exchange,
+    ) -> Result<Answer, Error> {
+        self.invoke_code(caller, call, Some(Arc::new(exchange)))
+            .await
     }
 
     fn blocked(&self, namespace: &Namespace) {

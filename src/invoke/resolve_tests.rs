@@ -47,6 +47,7 @@ fn action(name: &str, bound: &[(&str, u64)]) -> Action {
         publish: false,
         updated: Timestamp(1),
         exec: Exec::Code(Code {
+            http: false,
             kind: "wasm:1".to_owned(),
             main: None,
             binary: true,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Admission, Answer, Call, Caller, Error, Invoker, Waits};
+use crate::model::exchange::Exchange;
 use crate::model::json::{Fields, overlay};
 use crate::model::{Action, Activation, ActivationId, Json, Timestamp};
 use crate::queue::EnqueueError;
@@ -91,13 +92,19 @@ fn work(caller: &Caller, step: Step, durable: bool) -> Result<(Work, Admission),
         record: caller.record,
         result_bytes_max: usize::try_from(caller.limits.result_size_max).unwrap_or(usize::MAX),
         redelivered: step.redelivered,
+        exchange: None,
     };
     Ok((work, step.admission))
 }
 
 impl Invoker {
     /// Runs code for a caller of its own.
-    pub(super) async fn invoke_code(&self, caller: Caller, call: Call) -> Result<Answer, Error> {
+    pub(super) async fn invoke_code(
+        &self,
+        caller: Caller,
+        call: Call,
+        exchange: Option<Arc<Exchange>>,
+    ) -> Result<Answer, Error> {
         let wait = call.wait;
         let step = Step {
             id: call.id,
@@ -109,7 +116,8 @@ impl Invoker {
             redelivered: 0,
         };
         let id = step.id;
-        let (work, admission) = work(&caller, step, wait.is_none())?;
+        let (mut work, admission) = work(&caller, step, wait.is_none())?;
+        work.exchange = exchange;
         let (queue, store, waits) = (&self.0.queue, &self.0.store, &self.0.waits);
         if !store.activations.has_room() {
             return Err(store::Error::Full.into());

@@ -151,6 +151,9 @@ pub struct Code {
     pub code_size: u64,
     /// What the sandbox runs: digest of the module inside the code (unpacked, decoded, assembled).
     pub program: Digest,
+    /// Whether it answers HTTP requests itself: as a web action it is given them as they come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http: bool,
 }
 
 /// An action as it is kept, without its code.

@@ -8,6 +8,7 @@ pub mod action_put;
 pub mod activation;
 pub mod dead_letter;
 pub mod digest;
+pub(crate) mod exchange;
 pub mod json;
 pub mod keep;
 pub mod kind;

@@ -30,6 +30,7 @@ fn namespace(name: &str) -> Namespace {
 
 fn action(program: Digest, instances: Option<u64>) -> Arc<Action> {
     let exec = Exec::Code(Code {
+        http: false,
         kind: "wasm:1".to_owned(),
         main: None,
         binary: false,
@@ -77,6 +78,7 @@ async fn start(ticket: super::Ticket) -> Result<Lease, StartFailure> {
 
 async fn run(lease: &mut Lease) -> Outcome {
     let input = Input {
+        exchange: None,
         params: Bytes::from_static(b"{}"),
         env: Vec::new(),
         deadline: Instant::now() + Duration::from_secs(60),

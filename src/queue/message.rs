@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::exchange::Exchange;
 use crate::model::{Action, Activation, ActivationId, Json, Keep, Namespace, Timestamp};
 
 /// One invocation, accepted and not yet run.
@@ -39,6 +40,9 @@ pub(crate) struct Work {
     /// How often a run of it had begun before and was lost.
     #[serde(default)]
     pub(crate) redelivered: u32,
+    /// The request it answers. Never promised, and never sent elsewhere: its streams end in this process.
+    #[serde(skip)]
+    pub(crate) exchange: Option<Arc<Exchange>>,
 }
 
 impl Work {

@@ -29,10 +29,12 @@ pub(super) struct Shape {
 pub(super) type Provided = HashMap<(String, String), String>;
 
 /// Interfaces of WASI 0.2 the host provides, any 0.2.x.
-const WASI_PACKAGES: [&str; 6] = [
+const WASI_PACKAGES: [&str; 8] = [
     "wasi:cli/",
     "wasi:clocks/",
     "wasi:filesystem/",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/",
     "wasi:random/",
     "wasi:sockets/",
@@ -40,7 +42,8 @@ const WASI_PACKAGES: [&str; 6] = [
 /// Names listed in a refusal.
 const LISTED_MAX: usize = 20;
 const NEEDED: &str = "A module must export `memory`, `wisp_alloc` (i32) -> i32 and `wisp_run` (i32, i32) -> i64, or \
-                      `memory` and `_start`; a component `wisp:action/handler` or `wasi:cli/run@0.2`.";
+                      `memory` and `_start`; a component `wisp:action/handler`, `wasi:http/incoming-handler@0.2` or \
+                      `wasi:cli/run@0.2`.";
 
 fn invalid(text: impl Into<String>) -> Refused {
     Refused::Invalid(text.into())
@@ -416,8 +419,8 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
         .collect();
     if !unknown.is_empty() {
         return Err(invalid(format!(
-            "The component imports what nobody provides: {}. There are `wasi:*@0.2` (cli, clocks, filesystem, io, random, \
-             sockets) and `wisp:action/context`.",
+            "The component imports what nobody provides: {}. There are `wasi:*@0.2` (cli, clocks, filesystem, http/types, \
+             http/outgoing-handler, io, random, sockets) and `wisp:action/context`.",
             listed(&unknown)
         )));
     }
@@ -426,6 +429,11 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
         .any(|name| is_versioned(name, "wisp:action/handler"))
     {
         Abi::Handler
+    } else if exports
+        .iter()
+        .any(|name| name.starts_with("wasi:http/incoming-handler@0.2"))
+    {
+        Abi::Http
     } else if exports
         .iter()
         .any(|name| name.starts_with("wasi:cli/run@0.2"))
@@ -445,7 +453,8 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
     Ok(Shape {
         abi,
         class: Class::Large,
-        imports_wasi: imports.iter().any(is_wasi),
+        // What serves requests has to do with resources whatever it imports.
+        imports_wasi: abi == Abi::Http || imports.iter().any(is_wasi),
     })
 }
 

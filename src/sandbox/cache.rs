@@ -420,6 +420,7 @@ fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
         Abi::CommandComponent => 4,
         Abi::Language(Language::JavaScript) => 16,
         Abi::Language(Language::Python) => 17,
+        Abi::Http => 5,
     };
     let class = match shape.class {
         Class::Small => 1,
@@ -457,6 +458,7 @@ fn abi_of(number: u8) -> Option<Abi> {
         2 => Abi::Handler,
         3 => Abi::Command,
         4 => Abi::CommandComponent,
+        5 => Abi::Http,
         16 => Abi::Language(Language::JavaScript),
         17 => Abi::Language(Language::Python),
         _ => return None,

@@ -16,7 +16,8 @@ use super::program::{Code, Linked};
 use super::run::{End, blame, command_outcome, finish, is_sound, no_stack, read, until};
 use super::stacks::Keep;
 use super::{
-    Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started, p2,
+    Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started,
+    http, p2,
 };
 
 /// A handler's answer: `ok` or `err`, both JSON.
@@ -94,6 +95,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_to_linker(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     for name in ["wisp:action/context", "wisp:action/context@1.0.0"] {
         linker.instance(name)?.func_wrap(
             "get",
@@ -113,7 +115,7 @@ pub(super) async fn start(
 ) -> Result<Started, StartError> {
     let mut store = store(&program, &limits, grant);
     if program.shape.imports_wasi {
-        let p2 = P2::new(store.data_mut(), &Bytes::new());
+        let p2 = P2::new(store.data_mut(), &Bytes::new(), &program);
         store.data_mut().p2 = Some(Box::new(p2));
     }
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
@@ -203,7 +205,7 @@ impl Instance for ComponentInstance {
         self.store.data_mut().begin(&mut input, is_command);
         if is_command && self.program.shape.imports_wasi {
             // Its environment and stdin are those of this run.
-            let p2 = P2::new(self.store.data_mut(), &input.params);
+            let p2 = P2::new(self.store.data_mut(), &input.params, &self.program);
             self.store.data_mut().p2 = Some(Box::new(p2));
         }
         self.store.set_epoch_deadline(TICKS_FIRST);

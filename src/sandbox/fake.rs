@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     Abi, CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine,
     Occupancy, Outcome, Prepared, Program, Refused, Run, Sandbox, Source, StartError, Started,
-    Stream,
+    Stream, Traffic,
 };
 use crate::model::Digest;
 
@@ -388,6 +388,7 @@ fn ended(outcome: Outcome, script: &Script, held: usize) -> Run {
         outcome,
         logs: lines.collect(),
         logs_truncated: false,
+        traffic: Traffic::default(),
         peak_memory_bytes: held,
     }
 }

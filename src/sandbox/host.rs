@@ -14,7 +14,7 @@ use super::egress::{self, imports::Calls};
 use super::files::{FileError, Shared, Table};
 use super::limits::Meter;
 use super::output::{Captured, Output};
-use super::{Input, Stream, files, wasi};
+use super::{Input, Stream, Traffic, files, wasi};
 
 /// A guest's own end, on its way through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +87,9 @@ impl Host {
     /// Begins a run; with `answer_bytes_max`, the last line of stdout is its result and `stdin` its parameters.
     pub(super) fn begin(&mut self, input: &mut Input, answers: bool) {
         self.meter.begin();
+        if let Some(p2) = &self.p2 {
+            p2.http.begin();
+        }
         self.run_env = std::mem::take(&mut input.env);
         self.log_bytes_max = input.log_bytes_max;
         self.answer_bytes_max = answers.then_some(input.result_bytes_max);
@@ -102,16 +105,29 @@ impl Host {
 
     /// Ends a run, or a start: what was written.
     pub(super) fn end(&mut self) -> Captured {
+        let traffic = self.traffic();
         self.calls = None;
         self.run_env = Vec::new();
         self.stdin = Bytes::new();
         // A WASI 0.2 context holds on to it; otherwise an idle instance has no output.
-        if self.p2.is_some() {
+        let captured = if self.p2.is_some() {
             self.output.as_ref().map(|output| output.lock().finish())
         } else {
             self.output.take().map(|output| output.lock().finish())
+        };
+        Captured {
+            traffic,
+            ..captured.unwrap_or_default()
         }
-        .unwrap_or_default()
+    }
+
+    /// What went in and out over HTTP since the run began.
+    fn traffic(&self) -> Traffic {
+        match (&self.p2, &self.calls) {
+            (Some(p2), _) => p2.http.traffic(),
+            (None, Some(calls)) => calls.traffic(),
+            (None, None) => Traffic::default(),
+        }
     }
 
     /// Where the guest writes.

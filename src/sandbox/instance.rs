@@ -161,7 +161,7 @@ pub(super) async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmt
     let (pre, exports) = match &program.code {
         Code::Core { pre, exports } => (pre, exports),
         Code::Language(code) => (&code.engine.pre, &code.engine.exports),
-        Code::Command { .. } | Code::Component(_) => {
+        Code::Command { .. } | Code::Component(_) | Code::Http(_) => {
             wasmtime::bail!("not a program of the core ABI")
         }
     };

@@ -25,6 +25,7 @@ mod epoch;
 pub(crate) mod fake;
 mod files;
 mod host;
+mod http;
 mod instance;
 mod language;
 mod limits;
@@ -48,6 +49,7 @@ use tokio::time::Instant;
 
 use crate::ahead::Ahead;
 use crate::model::Digest;
+use crate::model::exchange::Exchange;
 use crate::model::kind::Language;
 
 pub(crate) use compile::compile_child;
@@ -71,6 +73,8 @@ pub(crate) enum Abi {
     Command,
     /// Component that exports `wasi:cli/run`; one instance per activation.
     CommandComponent,
+    /// Component that exports `wasi:http/incoming-handler`; one instance per activation.
+    Http,
     /// Source of a language, run by its engine; instances are reused.
     Language(Language),
 }
@@ -188,6 +192,8 @@ pub(crate) struct Input {
     pub(crate) log_bytes_max: usize,
     /// Bytes of result read from the guest.
     pub(crate) result_bytes_max: usize,
+    /// The request to be answered, for a program that speaks HTTP and is called by it.
+    pub(crate) exchange: Option<Arc<Exchange>>,
 }
 
 /// Where a log line came from.
@@ -234,6 +240,17 @@ pub(crate) struct Run {
     pub(crate) logs_truncated: bool,
     /// Most bytes the store held, all memories and tables and the host's share.
     pub(crate) peak_memory_bytes: usize,
+    /// What it moved over HTTP.
+    pub(crate) traffic: Traffic,
+}
+
+/// Bytes of bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Of requests to the guest and answers to its own requests.
+    pub(crate) received: u64,
+    /// Of its answer and its own requests.
+    pub(crate) sent: u64,
 }
 
 impl Run {
@@ -244,6 +261,7 @@ impl Run {
             logs: Vec::new(),
             logs_truncated: false,
             peak_memory_bytes: 0,
+            traffic: Traffic::default(),
         }
     }
 }
@@ -294,6 +312,11 @@ pub(crate) struct Occupancy {
 pub(crate) trait Program: Send + Sync + 'static {
     /// Bytes an instance holds from its start; what must be granted before [`Program::instantiate`].
     fn memory_bytes_min(&self) -> usize;
+
+    /// Whether it answers HTTP requests itself ([`Input::exchange`]).
+    fn speaks_http(&self) -> bool {
+        false
+    }
 
     /// Starts an instance. For programs that start with their run (commands) this is only its preparation.
     ///

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::{LogLine, Stream};
+use super::{LogLine, Stream, Traffic};
 use crate::model::time::nanos_now;
 
 /// What a line costs besides its text, as the record prints it: stamp, stream and line end.
@@ -43,6 +43,7 @@ pub(super) struct Captured {
     pub(super) lines: Vec<LogLine>,
     pub(super) truncated: bool,
     pub(super) last: Option<LastLine>,
+    pub(super) traffic: Traffic,
 }
 
 /// Captures stdout and stderr of one run after the other.
@@ -99,6 +100,7 @@ impl Output {
             lines: std::mem::take(&mut self.lines),
             truncated: self.truncated,
             last,
+            traffic: Traffic::default(),
         }
     }
 

@@ -13,18 +13,30 @@ use wasmtime::{Engine, InstancePre, Module};
 
 use super::abi::Shape;
 use super::component::ComponentCode;
+use super::egress;
 use super::engine::{Class, Engines, WASM_PAGE_BYTES};
 use super::host::Host;
+use super::http::{self, HttpCode};
 use super::instance::{self, CoreExports};
 use super::language::LanguageCode;
 use super::limits::TABLE_ELEMENT_BYTES;
 use super::stacks::Stacks;
-use super::{Grant, InstanceLimits, Program, StartError, Started, command, component};
+use super::{Abi, Grant, InstanceLimits, Program, StartError, Started, command, component};
 use crate::model::Digest;
 
 /// What a store costs the host beside the guest's memory: store, instance, stack, tables of pages.
 const HOST_SHARE_SMALL_BYTES: usize = 16 << 10;
 const HOST_SHARE_LARGE_BYTES: usize = 48 << 10;
+/// And what lies in it on its way from and to a client.
+const HOST_SHARE_HTTP_BYTES: usize = 256 << 10;
+
+fn host_share(shape: Shape) -> usize {
+    match (shape.class, shape.abi) {
+        (_, Abi::Http) => HOST_SHARE_HTTP_BYTES,
+        (Class::Small, _) => HOST_SHARE_SMALL_BYTES,
+        (Class::Large, _) => HOST_SHARE_LARGE_BYTES,
+    }
+}
 
 /// What a program consists of once linked.
 pub(super) enum Code {
@@ -37,6 +49,7 @@ pub(super) enum Code {
     },
     Component(ComponentCode),
     Language(LanguageCode),
+    Http(HttpCode),
 }
 
 /// A linked program.
@@ -50,6 +63,8 @@ pub(super) struct Linked {
     pub(super) slots: usize,
     /// Stacks of its class.
     pub(super) stacks: Arc<Stacks>,
+    /// How its requests go out.
+    pub(super) client: Arc<egress::Client>,
     memory_bytes_min: usize,
     /// When it was last asked for, by the table's own count.
     touched: AtomicU64,
@@ -58,11 +73,14 @@ pub(super) struct Linked {
 
 impl Linked {
     /// A program from its linked code.
-    pub(super) fn new(shape: Shape, code: Code, engines: &Engines, bytes: usize) -> Arc<Self> {
-        let share = match shape.class {
-            Class::Small => HOST_SHARE_SMALL_BYTES,
-            Class::Large => HOST_SHARE_LARGE_BYTES,
-        };
+    pub(super) fn new(
+        shape: Shape,
+        code: Code,
+        engines: &Engines,
+        client: &Arc<egress::Client>,
+        bytes: usize,
+    ) -> Arc<Self> {
+        let share = host_share(shape);
         let memory_bytes_min = share + code.initial_bytes();
         Arc::new_cyclic(|me| Self {
             shape,
@@ -71,6 +89,7 @@ impl Linked {
             bytes,
             slots: engines.slots(shape.class),
             stacks: Arc::clone(engines.stacks(shape.class)),
+            client: Arc::clone(client),
             memory_bytes_min,
             touched: AtomicU64::new(0),
             me: me.clone(),
@@ -79,10 +98,7 @@ impl Linked {
 
     /// What the host's side of an instance counts for.
     pub(super) fn host_share(&self) -> usize {
-        match self.shape.class {
-            Class::Small => HOST_SHARE_SMALL_BYTES,
-            Class::Large => HOST_SHARE_LARGE_BYTES,
-        }
+        host_share(self.shape)
     }
 
     /// Itself, for what must keep it alive.
@@ -102,6 +118,7 @@ impl Code {
             }
             Self::Component(code) => code.resources_required(),
             Self::Language(code) => return code.initial_bytes(),
+            Self::Http(code) => code.resources_required(),
         };
         required.map_or(0, |required| {
             let pages = required.max_initial_memory_size.unwrap_or(0);
@@ -125,6 +142,10 @@ impl Program for Linked {
         self.memory_bytes_min
     }
 
+    fn speaks_http(&self) -> bool {
+        self.shape.abi == Abi::Http
+    }
+
     async fn instantiate(
         &self,
         limits: InstanceLimits,
@@ -136,6 +157,7 @@ impl Program for Linked {
             }
             Code::Command { .. } => command::start(self.arc(), limits, grant).await,
             Code::Component(_) => component::start(self.arc(), limits, grant).await,
+            Code::Http(_) => http::start(self.arc(), limits, grant).await,
         }
     }
 }

@@ -125,6 +125,7 @@ pub(super) fn finish(outcome: Outcome, captured: Captured, peak_memory_bytes: us
         logs,
         logs_truncated,
         peak_memory_bytes,
+        traffic: captured.traffic,
     }
 }
 

@@ -17,6 +17,7 @@ use super::config::Config;
 use super::egress;
 use super::engine::{Class, Engines};
 use super::host::{self, Host};
+use super::http::HttpCode;
 use super::instance::CoreExports;
 use super::language::{self, Engine, LanguageCode, Languages, Package, Prepare};
 use super::limits::Meter;
@@ -48,11 +49,10 @@ pub(super) struct Inner {
     config: Config,
     pub(super) engines: Engines,
     small: Linker<Host>,
-    large: Linker<Host>,
+    pub(super) large: Linker<Host>,
     component: component::Linker<Host>,
-    /// For engines of languages, which may import some functions more.
-    pub(super) engine_linker: Linker<Host>,
     provided: Provided,
+    client: Arc<egress::Client>,
     pub(super) cache: Cache,
     programs: Programs,
     pub(super) languages: Languages,
@@ -85,7 +85,6 @@ impl Wasmtime {
         let small = host::linker(engines.get(Class::Small), &client).map_err(text)?;
         let large = host::linker(engines.get(Class::Large), &client).map_err(text)?;
         let component = super::component::linker(engines.get(Class::Large)).map_err(text)?;
-        let engine_linker = language::linker(&large).map_err(text)?;
         let provided = provided(&large, &engines);
         let cache = Cache::open(data, &engines, config.artefact_mib_max)?;
         epoch::start(
@@ -106,8 +105,8 @@ impl Wasmtime {
                 small,
                 large,
                 component,
-                engine_linker,
                 provided,
+                client,
                 cache,
                 programs,
             }),
@@ -260,7 +259,7 @@ impl Inner {
         let shape = blob_shape(engine.language);
         let bytes = blob.len();
         let code = Code::Language(LanguageCode::new(engine, blob));
-        Linked::new(shape, code, &self.engines, bytes)
+        Linked::new(shape, code, &self.engines, &self.client, bytes)
     }
 
     /// Stores what an engine made, and links it.
@@ -322,11 +321,20 @@ impl Inner {
                 return Ok(self.linked_blob(engine, blob.bytes));
             }
             (Loaded::Blob(_), _) => wasmtime::bail!("what an engine made is no code"),
+            (Loaded::Component(component), Abi::Http) => {
+                Code::Http(HttpCode::new(self.component.instantiate_pre(&component)?)?)
+            }
             (Loaded::Component(component), _) => {
                 Code::Component(ComponentCode::new(&self.component, &component, shape.abi)?)
             }
         };
-        Ok(Linked::new(shape, code, &self.engines, found.bytes))
+        Ok(Linked::new(
+            shape,
+            code,
+            &self.engines,
+            &self.client,
+            found.bytes,
+        ))
     }
 }
 

@@ -96,6 +96,7 @@ fn action(text: &str, patch: u32) -> Action {
         publish: false,
         updated: Timestamp(u64::from(patch)),
         exec: Exec::Code(Code {
+            http: false,
             kind: "wasm:1".to_owned(),
             main: None,
             binary: true,

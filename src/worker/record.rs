@@ -8,7 +8,7 @@ use crate::model::json::Fields;
 use crate::model::{Activation, Annotations, Json, Response, Status, Timestamp};
 use crate::pool::Facts;
 use crate::queue::message::{CANCELLED, Work};
-use crate::sandbox::{LogLine, Outcome};
+use crate::sandbox::{LogLine, Outcome, Traffic};
 
 /// Everything that is known when a run has ended.
 pub(super) struct Ended {
@@ -24,6 +24,7 @@ pub(super) struct Ended {
     pub(super) timed_out: bool,
     pub(super) logs: Vec<LogLine>,
     pub(super) logs_truncated: bool,
+    pub(super) traffic: Traffic,
 }
 
 /// Where in its life a guest failed; some texts differ.
@@ -173,6 +174,11 @@ pub(super) fn record(work: &Work, facts: &Facts, ended: Ended) -> Activation {
     annotations.push("cpuTime", number(ended.cpu.as_micros()));
     let peak = u64::try_from(ended.peak_memory_bytes).unwrap_or(u64::MAX);
     annotations.push("peakMemory", number(peak.into()));
+    let Traffic { received, sent } = ended.traffic;
+    if received > 0 || sent > 0 {
+        annotations.push("bytesIn", number(received.into()));
+        annotations.push("bytesOut", number(sent.into()));
+    }
     if work.redelivered > 0 {
         annotations.push("redelivered", number(work.redelivered.into()));
     }
@@ -213,6 +219,7 @@ pub(super) fn unrun(work: &Work, facts: &Facts, response: Response) -> Arc<Activ
         timed_out: false,
         logs: Vec::new(),
         logs_truncated: false,
+        traffic: Traffic::default(),
     };
     Arc::new(record(work, facts, ended))
 }

@@ -17,7 +17,7 @@ use crate::model::{self, Activation, Response, Status, Timestamp};
 use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
 use crate::queue::message::{Outcome as Answer, Work};
 use crate::queue::{Delivery, Key};
-use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Source};
+use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Source, Traffic};
 use crate::store::Entities;
 use crate::telemetry::metrics;
 
@@ -134,6 +134,7 @@ async fn execute(
         timed_out: false,
         logs: Vec::new(),
         logs_truncated: false,
+        traffic: Traffic::default(),
     };
     let mut used = Duration::ZERO;
     let (lease, over) = {
@@ -207,6 +208,7 @@ async fn start_and_run(
             ended.timed_out = run.outcome == Outcome::TimedOut;
             ended.peak_memory_bytes = run.peak_memory_bytes;
             ended.logs_truncated = run.logs_truncated;
+            ended.traffic = run.traffic;
             append(&mut ended.logs, run.logs);
             Some(lease)
         }
@@ -250,6 +252,7 @@ fn input(work: &Work, started: Timestamp, deadline: Instant) -> Input {
         deadline,
         log_bytes_max: work.action.limits.log_bytes(),
         result_bytes_max: work.result_bytes_max,
+        exchange: work.exchange.clone(),
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn action(name: &str) -> Action {
     let namespace = Namespace::parse("guest").expect("legal");
     let program = Fake::digest(name);
     let exec = Exec::Code(Code {
+        http: false,
         kind: "wasm:1".to_owned(),
         main: None,
         binary: false,
@@ -73,6 +74,7 @@ pub(crate) fn work(namespace: &str, name: &str) -> Work {
         record: Keep::ALL,
         result_bytes_max: 1 << 20,
         redelivered: 0,
+        exchange: None,
     }
 }
 
@@ -400,6 +402,7 @@ async fn work_that_never_ran_obeys_the_storage_policy() {
             record: keep,
             result_bytes_max: 1 << 20,
             redelivered: 0,
+            exchange: None,
         };
         let delivery = rig.queue.delivery(work);
         super::run::give_up(&rig.worker, delivery, "given up");

@@ -43,6 +43,7 @@ use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Answer, Call, Caller, Fire, Invoke, Upload, UploadError};
 use crate::model::dead_letter::DeadLetter;
+use crate::model::exchange::Exchange;
 use crate::model::limits::EffectiveLimits;
 use crate::model::{
     Action, Activation, ActivationId, Annotations, Digest, EntityName, Json, Namespace, Response,
@@ -63,6 +64,7 @@ struct Scripted {
     in_flight: Mutex<Vec<ActivationId>>,
     fired: Mutex<Vec<(Caller, Fire)>>,
     replayed: Mutex<Vec<DeadLetter>>,
+    exchanged: Mutex<Vec<Exchange>>,
 }
 
 #[async_trait]
@@ -78,6 +80,16 @@ impl Invoke for Scripted {
 
     async fn cancel(&self, _: &Namespace, id: ActivationId) -> Result<bool, invoke::Error> {
         Ok(self.in_flight.lock().contains(&id))
+    }
+
+    async fn exchange(
+        &self,
+        caller: Caller,
+        call: Call,
+        exchange: Exchange,
+    ) -> Result<Answer, invoke::Error> {
+        self.exchanged.lock().push(exchange);
+        self.invoke(caller, call).await
     }
 
     fn blocked(&self, _: &Namespace) {}

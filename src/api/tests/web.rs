@@ -15,7 +15,7 @@ pub(super) fn ended(status: Status, result: &Value) -> Result<Answer, invoke::Er
     Ok(Answer::Finished(Arc::new(record)))
 }
 
-pub(super) fn at(method: &str, path: &str) -> axum::http::request::Builder {
+pub(super) fn at(method: &str, path: &str) -> http::request::Builder {
     let method: Method = method.parse().expect("a method");
     let path = format!("/api/v1/web/{path}");
     Request::builder().method(method).uri(path)

@@ -18,6 +18,7 @@ mod cors;
 mod freshness;
 mod media;
 mod print;
+mod stream;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -119,6 +120,10 @@ async fn respond(front: &Front, parts: Parts, body: Body, transaction: &HeaderVa
     let mut response = match visit.serve(body).await {
         Ok(Served::Kept(made)) => return made.respond(),
         Ok(Served::Ran(response)) => response,
+        Ok(Served::Streamed(response)) if stream::speaks_of_origins(response.headers()) => {
+            return response;
+        }
+        Ok(Served::Streamed(response)) => response,
         Err(refused) if refused.is_of_server() => return refused.respond(transaction),
         Err(refused) => refused.respond(transaction),
     };
@@ -225,6 +230,8 @@ enum Served {
     Kept(Made),
     /// By a run.
     Ran(Response),
+    /// By a run that may go on.
+    Streamed(Response),
 }
 
 impl Visit<'_> {
@@ -235,6 +242,9 @@ impl Visit<'_> {
             parts,
             ..
         } = self;
+        if found.action.exec.code().is_some_and(|code| code.http) {
+            return Box::pin(self.stream(body)).await;
+        }
         let bytes_max = found.owner.limits.payload_size_max;
         if body.size_hint().lower() > bytes_max {
             let refused = payload(front, &parts.headers, body, bytes_max).await;

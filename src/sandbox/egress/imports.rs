@@ -27,6 +27,7 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::Usage;
 use super::client::{Client, whole};
+use crate::sandbox::Traffic;
 use crate::sandbox::host::{self, Host};
 use crate::sandbox::limits::Account;
 
@@ -218,6 +219,11 @@ impl Calls {
             news: Arc::default(),
             usage: Arc::default(),
         }
+    }
+
+    /// What they have moved.
+    pub(in crate::sandbox) fn traffic(&self) -> Traffic {
+        self.usage.traffic()
     }
 
     fn is_idle(&self) -> bool {

@@ -28,6 +28,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 pub(super) use client::Client;
 pub(crate) use config::Config;
 
+use super::Traffic;
+
 /// A body on its way out, or in.
 pub(super) type Body = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
 
@@ -45,12 +47,26 @@ pub(super) struct Patience {
 /// What one instance sends and receives, and how many connections it has open.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    pub(super) received: AtomicU64,
-    pub(super) sent: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
     open: AtomicUsize,
 }
 
 impl Usage {
+    /// What was moved so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic {
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Begins to count anew.
+    pub(super) fn begin(&self) {
+        self.received.store(0, Ordering::Relaxed);
+        self.sent.store(0, Ordering::Relaxed);
+    }
+
     fn add(counter: &AtomicU64, bytes: usize) {
         counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -214,7 +214,7 @@ impl Wasmtime {
         let Loaded::Module(module) = loaded else {
             return Err(unusable(language, &"it is no module"));
         };
-        let linker = &self.inner.engine_linker;
+        let linker = &self.inner.large;
         let engine = Engine::new(language, digest, linker, &module)
             .map_err(|error| unusable(language, &format!("{error:#}")))?;
         if is_new {

@@ -16,14 +16,12 @@
 
 mod engine;
 mod image;
-mod imports;
 mod modules;
 mod package;
 mod prepare;
 mod run;
 
 pub(super) use engine::{Engine, Languages};
-pub(super) use imports::linker;
 pub(crate) use modules::EngineModules;
 pub(super) use package::{Package, build};
 pub(super) use prepare::Prepare;

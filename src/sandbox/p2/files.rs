@@ -28,7 +28,7 @@ type Handle = Resource<types::Descriptor>;
 ///
 /// # Errors
 /// When the interfaces cannot be linked: ours.
-pub(in super::super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     types::add_to_linker::<Host, Files>(linker, |host| View(host))?;
     preopens::add_to_linker::<Host, Files>(linker, |host| View(host))?;

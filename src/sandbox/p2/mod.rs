@@ -1,10 +1,9 @@
 //! WASI 0.2 for components, from `wasmtime-wasi`: clocks, randomness, environment, stdio into the captured output, and
 //! files of our own. No host directories, no network. Made only for components that import it.
 
+mod environment;
 mod files;
 mod streams;
-
-pub(super) use files::add_to_linker;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamResult};
@@ -22,7 +21,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Stream;
 use super::host::Host;
+use super::http::Http;
 use super::output::Output;
+use super::program::Linked;
 
 /// Things of the host a guest may hold at one time: streams, pollables, errors.
 const RESOURCES_MAX: usize = 1024;
@@ -34,32 +35,39 @@ const WRITE_BYTES_MAX: usize = 1 << 20;
 /// State of WASI 0.2 in a store.
 pub(super) struct P2 {
     ctx: WasiCtx,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
+    pub(super) http: Http,
 }
 
 impl P2 {
-    /// A context with the variables and the output of `host`, and `stdin` to read.
-    pub(super) fn new(host: &mut Host, stdin: &Bytes) -> Self {
+    /// A context for `program` with the output of `host`, and `stdin` to read.
+    pub(super) fn new(host: &mut Host, stdin: &Bytes, program: &Linked) -> Self {
         let output = Arc::clone(host.output());
         let mut ctx = WasiCtx::builder();
         ctx.stdin(Source(MemoryInputPipe::new(stdin.clone())))
             .stdout(Sink::new(&output, Stream::Stdout))
             .stderr(Sink::new(&output, Stream::Stderr))
-            .arg("action")
             .max_random_size(RANDOM_BYTES_MAX)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
-        for (name, value) in host.variables() {
-            ctx.env(name, value);
-        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             ctx: ctx.build(),
             table,
+            http: Http::new(&program.client),
         }
     }
+}
+
+/// Puts what is our own in place of what `wasmtime-wasi` has.
+///
+/// # Errors
+/// When the linker has no room: ours.
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    files::add_to_linker(linker)?;
+    environment::add_to_linker(linker)
 }
 
 impl Host {

@@ -95,6 +95,7 @@ pub(in crate::sandbox) fn input(params: &str) -> Input {
         deadline: Instant::now() + Duration::from_secs(10),
         log_bytes_max: 1 << 20,
         result_bytes_max: 1 << 20,
+        exchange: None,
     }
 }
 

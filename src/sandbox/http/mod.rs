@@ -1,0 +1,244 @@
+//! Components that speak HTTP (`wasi:http`): called with a request, they answer with a response.
+//!
+//! As web actions they get the client's own request and their answer streams to it; a plain invocation is `POST /` with
+//! the parameters as JSON. Every call has an instance of its own, in the place its start was given.
+//!
+//! [`outbox`] is where the answer waits until it must be sent, [`pipe`] what the client reads while the guest writes,
+//! [`result`] what a plain invocation makes of an answer, [`view`] what guests import.
+//!
+//! Invariants:
+//! - what lies between guest and client is bounded (some chunks of 64 KiB): a guest that writes faster than its client
+//!   reads waits;
+//! - an answer that was not finished is never taken for one that was: the connection breaks;
+//! - the deadline of the run covers all of it, the reading of the request and the writing of the answer.
+
+mod outbox;
+mod pipe;
+mod result;
+mod view;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Uri};
+use http_body_util::BodyExt as _;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{ResourcesRequired, Store};
+use wasmtime_wasi_http::Error as WasiError;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
+
+use super::host::Host;
+use super::instance::{TICKS_FIRST, start_failed, start_failure, store};
+use super::p2::P2;
+use super::program::{Code, Linked};
+use super::run::{End, blame, finish, no_stack, read, until};
+use super::{
+    Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started, Traffic,
+};
+use crate::model::exchange::{Exchange, Respond};
+use outbox::{Answer, Outbox};
+pub(super) use view::Http;
+
+/// Bytes one write of a guest takes; two of them may wait for the client.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// What answers to a request that names no host.
+const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
+
+/// A linked component that exports `wasi:http/incoming-handler`.
+pub(super) struct HttpCode(ProxyPre<Host>);
+
+impl HttpCode {
+    /// Checks that it can be called.
+    ///
+    /// # Errors
+    /// When its handler is of another type: the uploader's fault.
+    pub(super) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+        Ok(Self(ProxyPre::new(pre)?))
+    }
+
+    /// What its instances need at their start; unknown when it imports modules.
+    pub(super) fn resources_required(&self) -> Option<ResourcesRequired> {
+        self.0.instance_pre().component().resources_required()
+    }
+}
+
+/// Adds what components may import of `wasi:http`.
+///
+/// # Errors
+/// When a function is there already: ours.
+pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+}
+
+/// Starts an instance, for one call.
+pub(super) async fn start(
+    program: Arc<Linked>,
+    limits: InstanceLimits,
+    grant: Arc<dyn Grant>,
+) -> Result<Started, StartError> {
+    let mut store = store(&program, &limits, grant);
+    let p2 = P2::new(store.data_mut(), &Bytes::new(), &program);
+    store.data_mut().p2 = Some(Box::new(p2));
+    let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
+        Some(Ok(proxy)) => {
+            let logs = store.data_mut().end().lines;
+            let instance = HttpInstance {
+                live: Some((store, proxy)),
+                _program: program,
+            };
+            return Ok(Started {
+                instance: Box::new(instance),
+                logs,
+            });
+        }
+        None => Outcome::TimedOut,
+        Some(Err(error)) => start_failure(&error, &store, program.slots)?,
+    };
+    Err(start_failed(outcome, &mut store))
+}
+
+async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result<Proxy> {
+    let Code::Http(HttpCode(pre)) = &program.code else {
+        wasmtime::bail!("not a component that speaks HTTP");
+    };
+    pre.instantiate_async(store).await
+}
+
+struct HttpInstance {
+    /// Taken by the one run there is.
+    live: Option<(Store<Host>, Proxy)>,
+    /// Kept alive and counted as in use.
+    _program: Arc<Linked>,
+}
+
+/// A request for the guest, and where its answer goes.
+fn asked(
+    exchange: Option<&Exchange>,
+    params: &Bytes,
+) -> Option<(Request<WasiBody>, Option<Respond>)> {
+    let Some(exchange) = exchange else {
+        let body = http_body_util::Full::new(params.clone());
+        let body = body.map_err(WasiError::from).boxed_unsync();
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_static("/");
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        request.headers_mut().insert(HOST, NO_HOST);
+        return Some((request, None));
+    };
+    let (mut request, respond) = exchange.take()?;
+    let host = request.headers().get(HOST);
+    if host.is_none_or(|host| host.to_str().is_err()) {
+        request.headers_mut().insert(HOST, NO_HOST);
+    }
+    let broken = |error: crate::model::exchange::BodyError| {
+        tracing::debug!(%error, "a request's body broke off");
+        WasiError::ConnectionTerminated
+    };
+    let request = request.map(|body| body.map_err(broken).boxed_unsync());
+    Some((request, Some(respond)))
+}
+
+/// Whether the client came by a secure connection: what stands before this server says so.
+fn scheme(request: &Request<WasiBody>) -> Scheme {
+    match request.headers().get("x-forwarded-proto") {
+        Some(proto) if proto.as_bytes().eq_ignore_ascii_case(b"https") => Scheme::Https,
+        _ => Scheme::Http,
+    }
+}
+
+/// Calls the guest. While it waits, what it has answered so far is passed on.
+async fn call(
+    store: &mut Store<Host>,
+    proxy: &Proxy,
+    request: Request<WasiBody>,
+    answer: &mut Answer,
+) -> wasmtime::Result<()> {
+    let scheme = scheme(&request);
+    let mut view = store.data_mut().http();
+    let request = view.new_incoming_request(scheme, request)?;
+    let outbox = Arc::new(Outbox::default());
+    let into = Arc::clone(&outbox);
+    let out = view.new_response_outparam_from_callback(move |answer| into.put(answer))?;
+    let handler = proxy.wasi_http_incoming_handler();
+    let mut called = pin!(handler.call_handle(&mut *store, request, out));
+    let ended = poll_fn(|cx| {
+        let called = called.as_mut().poll(cx);
+        answer.take(&outbox);
+        if called.is_pending() {
+            answer.go_on(cx);
+        }
+        called
+    });
+    ended.await
+}
+
+#[async_trait]
+impl Instance for HttpInstance {
+    async fn run(&mut self, mut input: Input) -> Result<Run, HostError> {
+        let (mut store, proxy) = self
+            .live
+            .take()
+            .ok_or_else(|| HostError("a component that speaks HTTP serves one call".into()))?;
+        let exchange = input.exchange.take();
+        let (request, respond) = asked(exchange.as_deref(), &input.params)
+            .ok_or_else(|| HostError("the request was taken already".into()))?;
+        store.data_mut().begin(&mut input, false);
+        store.set_epoch_deadline(TICKS_FIRST);
+        // Dropped before the store, should this run be: what was sent is broken off then, not ended.
+        let mut answer = Answer::new(respond, input.result_bytes_max);
+        let called = call(&mut store, &proxy, request, &mut answer);
+        let called = until(input.deadline, called).await;
+        let host = store.data_mut();
+        let failed = match called {
+            Some(Ok(())) => None,
+            None => Some(Outcome::TimedOut),
+            Some(Err(error)) => match read(&error) {
+                End::Died(text) => Some(Outcome::Died(text)),
+                End::Exit(0) if answer.is_there() => None,
+                End::Exit(status) => Some(Outcome::Died(format!(
+                    "The action exited with status {status}."
+                ))),
+                End::NoSlot(text) => return Err(no_stack(&text)),
+            },
+        };
+        let captured = host.end();
+        let peak = host.meter.peak();
+        let mut traffic = captured.traffic;
+        let outcome = match failed {
+            Some(outcome) => {
+                let outcome = blame(outcome, host);
+                answer.break_off();
+                outcome
+            }
+            None => {
+                // What it left unfinished ends with it.
+                drop(store);
+                answer.finish(&mut traffic)
+            }
+        };
+        let mut run = finish(outcome, captured, peak);
+        run.traffic = traffic;
+        Ok(run)
+    }
+
+    fn reusable(&self) -> bool {
+        false
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.live
+            .as_ref()
+            .map_or(0, |(store, _)| store.data().meter.held())
+    }
+}
+
+#[cfg(test)]
+mod tests;
