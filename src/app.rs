@@ -31,6 +31,7 @@ use crate::queue::message::Work;
 use crate::queue::{Hands, MemoryQueue, Queue, Replies};
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Source, Wasmtime};
 use crate::store::catalog::Catalog;
+use crate::store::keyvalue::KeyValue;
 use crate::store::seal::Seal;
 use crate::store::sealed::Sealed;
 use crate::store::watched::{Hub, Watched};
@@ -159,7 +160,10 @@ impl App {
         config.egress.api_hosts = api_hosts(&config, address);
         let artefacts = config.server.artefacts.as_ref();
         let artefacts = artefacts.unwrap_or(&config.server.data);
-        let sandbox = Wasmtime::new(sandbox_config(&config)?, artefacts)
+        let mut sandbox = sandbox_config(&config)?;
+        let pairs = KeyValue::new(Arc::clone(&store.items), config.keyvalue.clone());
+        sandbox.pairs = Some(Arc::new(pairs));
+        let sandbox = Wasmtime::new(sandbox, artefacts)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();

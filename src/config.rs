@@ -22,7 +22,7 @@ use toml::{Table, Value};
 
 use crate::model::limits::{EffectiveLimits, Range};
 use crate::store::{embedded, seal};
-use crate::{api, auth, invoke, pool, queue, sandbox, system, telemetry, worker};
+use crate::{api, auth, invoke, pool, queue, sandbox, store, system, telemetry, worker};
 
 /// The embedded documentation of every knob.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -67,6 +67,8 @@ pub struct Config {
     pub(crate) store: embedded::Config,
     /// What is stored in no clear text.
     pub(crate) encryption: seal::Config,
+    /// What guests keep.
+    pub(crate) keyvalue: store::keyvalue::Config,
     /// What every namespace finds in `/whisk.system`.
     pub(crate) system: system::Config,
 }

@@ -11,6 +11,7 @@ pub mod digest;
 pub(crate) mod exchange;
 pub mod json;
 pub mod keep;
+pub(crate) mod keyvalue;
 pub mod kind;
 pub mod limits;
 pub mod name;

@@ -12,7 +12,7 @@ use super::memory::Held;
 use crate::model::Digest;
 use crate::sandbox::{
     CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine, Outcome,
-    Program, Run, StartError, Started,
+    Program, Run, Serves, StartError, Started,
 };
 
 /// How often a start that found no free slot gives up an idle instance and tries again.
@@ -63,6 +63,8 @@ pub(crate) struct Start<'a> {
     pub(crate) deadline: Instant,
     /// Bytes of log kept.
     pub(crate) log_bytes_max: usize,
+    /// What the instance serves.
+    pub(crate) serves: Option<Serves>,
 }
 
 /// A place without an instance yet: the run is counted, its memory taken.
@@ -146,6 +148,7 @@ impl Ticket {
                 env: Arc::clone(&self.facts.env),
                 deadline: start.deadline,
                 log_bytes_max: start.log_bytes_max,
+                serves: start.serves.clone(),
             };
             let grant: Arc<dyn Grant> = Arc::clone(&self.held) as _;
             match program.instantiate(limits, grant).await {

@@ -72,6 +72,7 @@ async fn start(ticket: super::Ticket) -> Result<Lease, StartFailure> {
         memory_bytes_max: 256 * MIB,
         deadline: Instant::now() + Duration::from_secs(60),
         log_bytes_max: 0,
+        serves: None,
     };
     ticket.start(start).await.map(|(lease, _)| lease)
 }

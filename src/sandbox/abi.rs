@@ -29,12 +29,14 @@ pub(super) struct Shape {
 pub(super) type Provided = HashMap<(String, String), String>;
 
 /// Interfaces of WASI 0.2 the host provides, any 0.2.x.
-const WASI_PACKAGES: [&str; 8] = [
+const WASI_PACKAGES: [&str; 10] = [
     "wasi:cli/",
     "wasi:clocks/",
     "wasi:filesystem/",
     "wasi:http/outgoing-handler",
     "wasi:http/types",
+    "wasi:config/",
+    "wasi:keyvalue/",
     "wasi:io/",
     "wasi:random/",
     "wasi:sockets/",
@@ -412,6 +414,15 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
             .any(|package| name.starts_with(package))
             && name.contains("@0.2")
     };
+    if let Some(name) = exports
+        .iter()
+        .find(|name| name.starts_with("wasi:http/handler@0.3"))
+    {
+        return Err(invalid(format!(
+            "The component exports `{name}`, of WASI 0.3, which this server does not run; build it for 0.2 (the world \
+             `wasi:http/proxy`, which exports `wasi:http/incoming-handler`)."
+        )));
+    }
     let unknown: Vec<String> = imports
         .iter()
         .filter(|name| !is_wasi(name) && !is_versioned(name, "wisp:action/context"))
@@ -419,8 +430,8 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
         .collect();
     if !unknown.is_empty() {
         return Err(invalid(format!(
-            "The component imports what nobody provides: {}. There are `wasi:*@0.2` (cli, clocks, filesystem, http/types, \
-             http/outgoing-handler, io, random, sockets) and `wisp:action/context`.",
+            "The component imports what nobody provides: {}. There are `wasi:*@0.2` (cli, clocks, config, filesystem, \
+             http/types, http/outgoing-handler, io, keyvalue, random, sockets) and `wisp:action/context`.",
             listed(&unknown)
         )));
     }

@@ -17,8 +17,9 @@ use super::run::{End, blame, command_outcome, finish, is_sound, no_stack, read, 
 use super::stacks::Keep;
 use super::{
     Abi, Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started,
-    http, p2,
+    http, keyvalue, p2,
 };
+use crate::model::keyvalue::Pairs;
 
 /// A handler's answer: `ok` or `err`, both JSON.
 type Handle = TypedFunc<(String,), (Result<String, String>,)>;
@@ -91,11 +92,15 @@ fn is_handler(ty: &ComponentFunc) -> bool {
 ///
 /// # Errors
 /// When two functions have one name: ours.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+pub(super) fn linker(
+    engine: &Engine,
+    pairs: Option<&Arc<dyn Pairs>>,
+) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker, pairs)?;
     for name in ["wisp:action/context", "wisp:action/context@1.0.0"] {
         linker.instance(name)?.func_wrap(
             "get",
@@ -115,7 +120,7 @@ pub(super) async fn start(
 ) -> Result<Started, StartError> {
     let mut store = store(&program, &limits, grant);
     if program.shape.imports_wasi {
-        let p2 = P2::new(store.data_mut(), &Bytes::new(), &program);
+        let p2 = P2::new(store.data_mut(), &Bytes::new(), &program, limits.serves);
         store.data_mut().p2 = Some(Box::new(p2));
     }
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
@@ -204,8 +209,9 @@ impl Instance for ComponentInstance {
         self.sound = false;
         self.store.data_mut().begin(&mut input, is_command);
         if is_command && self.program.shape.imports_wasi {
-            // Its environment and stdin are those of this run.
-            let p2 = P2::new(self.store.data_mut(), &input.params, &self.program);
+            // Its stdin is that of this run.
+            let serves = self.store.data().serves().cloned();
+            let p2 = P2::new(self.store.data_mut(), &input.params, &self.program, serves);
             self.store.data_mut().p2 = Some(Box::new(p2));
         }
         self.store.set_epoch_deadline(TICKS_FIRST);

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::language::EngineModules;
+use crate::model::keyvalue::Pairs;
 
 /// Where and how modules are compiled.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -72,6 +75,10 @@ pub(crate) struct Config {
     #[serde(skip)]
     pub(crate) egress: super::egress::Config,
 
+    /// What guests keep; nothing when there is none. Given by whoever builds the server.
+    #[serde(skip)]
+    pub(crate) pairs: Option<Arc<dyn Pairs>>,
+
     /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
     pub(crate) stacks: u32,
     /// Bytes of stack a guest may use, KiB.
@@ -104,6 +111,7 @@ impl Default for Config {
             large_memory_mib_max: 4096,
             table_elements_max: 20_000,
             egress: super::egress::Config::default(),
+            pairs: None,
             stacks: 2048,
             stack_kib: 512,
             tick_us: 1000,

@@ -27,6 +27,7 @@ mod files;
 mod host;
 mod http;
 mod instance;
+mod keyvalue;
 mod language;
 mod limits;
 mod output;
@@ -54,6 +55,7 @@ use crate::model::kind::Language;
 
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
+pub(crate) use keyvalue::Serves;
 #[cfg(test)]
 pub(crate) use language::EngineModules;
 pub(crate) use service::Wasmtime;
@@ -177,6 +179,8 @@ pub(crate) struct InstanceLimits {
     pub(crate) deadline: Instant,
     /// Bytes of log kept of the start.
     pub(crate) log_bytes_max: usize,
+    /// What it serves, for what is kept by namespace or said of the action.
+    pub(crate) serves: Option<Serves>,
 }
 
 /// One activation's input.

@@ -84,7 +84,8 @@ impl Wasmtime {
         let client = egress::Client::new(config.egress.clone())?;
         let small = host::linker(engines.get(Class::Small), &client).map_err(text)?;
         let large = host::linker(engines.get(Class::Large), &client).map_err(text)?;
-        let component = super::component::linker(engines.get(Class::Large)).map_err(text)?;
+        let component = super::component::linker(engines.get(Class::Large), config.pairs.as_ref())
+            .map_err(text)?;
         let provided = provided(&large, &engines);
         let cache = Cache::open(data, &engines, config.artefact_mib_max)?;
         epoch::start(

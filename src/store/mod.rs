@@ -18,6 +18,7 @@ pub(crate) mod entity;
 pub(crate) mod fake;
 #[cfg(test)]
 mod items_suite;
+pub(crate) mod keyvalue;
 pub(crate) mod seal;
 pub(crate) mod sealed;
 #[cfg(test)]
@@ -163,6 +164,8 @@ pub(crate) enum Shelf {
     Idempotency,
     /// Activations that were told to stop, by id.
     Cancelled,
+    /// What guests keep, by bucket and key.
+    KeyValue,
 }
 
 /// A small document of the platform's own. Unlike an entity it has no name that a tenant could claim.

@@ -17,7 +17,7 @@ use crate::model::{self, Activation, Response, Status, Timestamp};
 use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
 use crate::queue::message::{Outcome as Answer, Work};
 use crate::queue::{Delivery, Key};
-use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Source, Traffic};
+use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Serves, Source, Traffic};
 use crate::store::Entities;
 use crate::telemetry::metrics;
 
@@ -185,6 +185,10 @@ async fn start_and_run(
                 memory_bytes_max: limits.memory_bytes(),
                 deadline,
                 log_bytes_max: limits.log_bytes(),
+                serves: Some(Serves {
+                    namespace: work.namespace.clone(),
+                    action: Arc::clone(&work.action),
+                }),
             };
             let started = ticket.start(start).await;
             ended.init = Some(began.elapsed());

@@ -39,7 +39,8 @@ use super::p2::P2;
 use super::program::{Code, Linked};
 use super::run::{End, blame, finish, no_stack, read, until};
 use super::{
-    Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started, Traffic,
+    Grant, HostError, Input, Instance, InstanceLimits, LogLine, Outcome, Run, StartError, Started,
+    Stream, Traffic,
 };
 use crate::model::exchange::{Exchange, Respond};
 use outbox::{Answer, Outbox};
@@ -83,7 +84,7 @@ pub(super) async fn start(
     grant: Arc<dyn Grant>,
 ) -> Result<Started, StartError> {
     let mut store = store(&program, &limits, grant);
-    let p2 = P2::new(store.data_mut(), &Bytes::new(), &program);
+    let p2 = P2::new(store.data_mut(), &Bytes::new(), &program, limits.serves);
     store.data_mut().p2 = Some(Box::new(p2));
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
         Some(Ok(proxy)) => {
@@ -212,6 +213,7 @@ impl Instance for HttpInstance {
         let captured = host.end();
         let peak = host.meter.peak();
         let mut traffic = captured.traffic;
+        let at = crate::model::time::nanos_now();
         let outcome = match failed {
             Some(outcome) => {
                 let outcome = blame(outcome, host);
@@ -226,6 +228,11 @@ impl Instance for HttpInstance {
         };
         let mut run = finish(outcome, captured, peak);
         run.traffic = traffic;
+        if let (Outcome::Died(text), true) = (&run.outcome, input.log_bytes_max > 0) {
+            // Whoever looks at the log finds the reason; the client is not told.
+            let (stream, text) = (Stream::Stderr, text.clone());
+            run.logs.push(LogLine { at, stream, text });
+        }
         Ok(run)
     }
 

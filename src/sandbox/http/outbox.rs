@@ -9,12 +9,11 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
-use http_body::Body as _;
 use parking_lot::Mutex;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::pipe::{Pipe, PipeBody, Whole};
+use super::pipe::{Pipe, PipeBody, Whole, poll_freely};
 use super::result::result;
 use super::{Outcome, Respond, Traffic};
 use crate::model::exchange::Body;
@@ -64,7 +63,7 @@ impl Read {
     /// Reads what is there.
     fn go_on(&mut self, body: &mut HyperOutgoingBody, bytes_max: usize, cx: &mut Context<'_>) {
         while self.ended.is_none() {
-            match std::pin::Pin::new(&mut *body).poll_frame(cx) {
+            match poll_freely(body, cx) {
                 Poll::Pending => return,
                 Poll::Ready(None) => self.ended = Some(true),
                 Poll::Ready(Some(Err(_))) => self.ended = Some(false),
@@ -219,7 +218,7 @@ fn collect(mut body: HyperOutgoingBody) -> Option<Whole> {
     let mut parts: VecDeque<Bytes> = VecDeque::new();
     let mut trailers = None;
     loop {
-        match std::pin::Pin::new(&mut body).poll_frame(&mut nobody) {
+        match poll_freely(&mut body, &mut nobody) {
             Poll::Pending | Poll::Ready(Some(Err(_))) => return None,
             Poll::Ready(None) => return Some(Whole::new(parts, trailers)),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {

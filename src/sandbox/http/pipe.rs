@@ -2,7 +2,8 @@
 //! in it from then on.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,9 +11,20 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
+use wasmtime_wasi_http::Error as WasiError;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::model::exchange::BodyError;
+
+/// What comes next in `body`. Its channels would answer "later" once the task they are polled in has done much; what is
+/// there must be got here, because nobody asks again.
+pub(super) fn poll_freely(
+    body: &mut HyperOutgoingBody,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
+    let polled = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    pin!(tokio::task::unconstrained(polled)).poll(cx)
+}
 
 /// See the module. One end is the run's, the other the client's ([`PipeBody`]).
 pub(super) struct Pipe(Mutex<State>);
@@ -95,7 +107,7 @@ impl Pipe {
             state.fail();
         }
         while let Some(mut body) = state.body.take() {
-            match Pin::new(&mut body).poll_frame(&mut nobody) {
+            match poll_freely(&mut body, &mut nobody) {
                 Poll::Ready(None) => {}
                 // Whoever ended well and left its body open has not finished it.
                 Poll::Pending | Poll::Ready(Some(Err(_))) => state.failed = true,

@@ -19,11 +19,11 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::Stream;
 use super::host::Host;
 use super::http::Http;
 use super::output::Output;
 use super::program::Linked;
+use super::{Serves, Stream};
 
 /// Things of the host a guest may hold at one time: streams, pollables, errors.
 const RESOURCES_MAX: usize = 1024;
@@ -37,11 +37,17 @@ pub(super) struct P2 {
     ctx: WasiCtx,
     pub(super) table: ResourceTable,
     pub(super) http: Http,
+    serves: Option<Serves>,
 }
 
 impl P2 {
     /// A context for `program` with the output of `host`, and `stdin` to read.
-    pub(super) fn new(host: &mut Host, stdin: &Bytes, program: &Linked) -> Self {
+    pub(super) fn new(
+        host: &mut Host,
+        stdin: &Bytes,
+        program: &Linked,
+        serves: Option<Serves>,
+    ) -> Self {
         let output = Arc::clone(host.output());
         let mut ctx = WasiCtx::builder();
         ctx.stdin(Source(MemoryInputPipe::new(stdin.clone())))
@@ -57,6 +63,7 @@ impl P2 {
             ctx: ctx.build(),
             table,
             http: Http::new(&program.client),
+            serves,
         }
     }
 }
@@ -77,8 +84,13 @@ impl Host {
             .expect("a component that imports WASI has its context from the start")
     }
 
+    /// What it serves, where that is known.
+    pub(super) fn serves(&self) -> Option<&Serves> {
+        self.p2.as_ref()?.serves.as_ref()
+    }
+
     /// What the guest holds of the host.
-    fn resources(&mut self) -> &mut ResourceTable {
+    pub(super) fn resources(&mut self) -> &mut ResourceTable {
         &mut self.p2().table
     }
 }

@@ -85,6 +85,7 @@ pub(in crate::sandbox) fn limits() -> InstanceLimits {
         env: vec![("__OW_NAMESPACE".to_owned(), "guest".to_owned())].into(),
         deadline: Instant::now() + Duration::from_secs(10),
         log_bytes_max: 1 << 20,
+        serves: None,
     }
 }
 

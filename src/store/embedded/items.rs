@@ -123,6 +123,7 @@ fn shelf_number(shelf: Shelf) -> i64 {
         Shelf::Revisions => 4,
         Shelf::Idempotency => 5,
         Shelf::Cancelled => 6,
+        Shelf::KeyValue => 7,
     }
 }
 
