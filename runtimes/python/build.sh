@@ -17,6 +17,9 @@ tzdata=2026.6
 wizer=@bytecodealliance/wizer-linux-x64@11.0.3
 debian=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
+# Dates that compilers write into what they make.
+export SOURCE_DATE_EPOCH=1767225600
+
 mkdir -p "$build"
 cd "$build"
 

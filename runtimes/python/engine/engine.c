@@ -273,7 +273,9 @@ static void start_interpreter(void) {
     config.install_signal_handlers = 0;
     config.write_bytecode = 0;
     config.buffered_stdio = 1;
-    config.use_hash_seed = 0;
+    /* Hashes are in the image, so their seed is: known to all, whatever it is. A fixed one makes builds alike. */
+    config.use_hash_seed = 1;
+    config.hash_seed = 313;
     config.pathconfig_warnings = 0;
     PyConfig_SetString(&config, &config.program_name, L"python3");
     PyConfig_SetString(&config, &config.executable, L"");

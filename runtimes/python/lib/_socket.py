@@ -42,6 +42,7 @@ SOMAXCONN = 128
 _default_timeout = None
 # Bytes of one read from the host.
 _CHUNK_BYTES = 64 << 10
+_HEAD_BYTES_MAX = 64 << 10
 # Headers that are about the connection, which is the host's.
 _HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"}
 
@@ -157,12 +158,9 @@ def _dechunk(body):
 
 
 class _Request:
-    """One HTTP/1.1 request, read from the bytes a client wrote."""
+    """One HTTP/1.1 request, read from the bytes a client wrote. Raises when they are none."""
 
-    def __init__(self, written):
-        head_end = written.find(b"\r\n\r\n")
-        if head_end < 0:
-            raise _unsupported("a protocol other than HTTP/1.1")
+    def __init__(self, written, head_end):
         lines = bytes(written[:head_end]).decode("latin-1").split("\r\n")
         try:
             self.method, self.target, version = lines[0].split(" ")
@@ -172,15 +170,21 @@ class _Request:
             raise _unsupported("a protocol other than HTTP/1.1")
         self.headers = [tuple(part.strip(" \t") for part in line.split(":", 1)) for line in lines[1:] if ":" in line]
         lower = {name.lower(): value for name, value in self.headers}
+        if self.method == "CONNECT":
+            raise _unsupported("a proxy")
         self.host = lower.get("host")
-        body = memoryview(written)[head_end + 4 :]
-        if lower.get("transfer-encoding", "").lower() == "chunked":
-            self.body = _dechunk(bytes(body))
-        else:
-            length = int(lower.get("content-length") or 0)
-            self.body = bytes(body[:length]) if len(body) >= length else None
-        if self.body is None:
-            raise OSError("the request was not written to its end before its response was read")
+        self.body_at = head_end + 4
+        self.chunked = lower.get("transfer-encoding", "").lower() == "chunked"
+        self.length = int(lower.get("content-length") or 0)
+
+    def body(self, written):
+        """The body, once all of it was written."""
+        if not self.chunked:
+            end = self.body_at + self.length
+            return bytes(written[self.body_at : end]) if len(written) >= end else None
+        if not written.endswith(b"\r\n\r\n"):
+            return None
+        return _dechunk(bytes(written[self.body_at :]))
 
     def head(self, scheme, address):
         host, port = address
@@ -280,6 +284,7 @@ class socket:
         self._address = None
         self._scheme = "http"
         self._written = bytearray()
+        self._request = None
         self._exchange = None
         self._shut = False
 
@@ -331,21 +336,40 @@ class socket:
             raise BrokenPipeError(32, "Broken pipe")
         view = memoryview(data).cast("B")
         self._written += view
+        self._start()
         return len(view)
 
     def sendall(self, data, flags=0):
         self.send(data, flags)
 
+    def _start(self):
+        """Hands the request to the host when the last of it was written.
+
+        Waits for the response's head, so that what forbids or prevents the request is an error of sending it, as an
+        error of connecting would be.
+        """
+        written = self._written
+        if self._request is None:
+            head_end = written.find(b"\r\n\r\n")
+            if head_end >= 0:
+                self._request = _Request(written, head_end)
+            elif len(written) > _HEAD_BYTES_MAX or b"\n" in written[:64] and b" HTTP/1." not in written[:_HEAD_BYTES_MAX]:
+                raise _unsupported("a protocol other than HTTP/1.1")
+            else:
+                return
+        body = self._request.body(written)
+        if body is not None:
+            head = self._request.head(self._scheme, self._address)
+            self._exchange = _Exchange(head, body, self._timeout)
+            written.clear()
+
     def recv(self, count, flags=0):
         if self._exchange is None:
             if not self._written:
                 return b""
-            request = _Request(self._written)
-            if request.method == "CONNECT":
-                raise _unsupported("a proxy")
-            head = request.head(self._scheme, self._address)
-            self._exchange = _Exchange(head, request.body, self._timeout)
-            self._written.clear()
+            if self._request is None:
+                raise _unsupported("a protocol other than HTTP/1.1")
+            raise OSError("the request was not written to its end before its response was read")
         return self._exchange.read(count)
 
     def recv_into(self, buffer, count=0, flags=0):

@@ -96,14 +96,28 @@ def _exit(error):
     os._exit(code & 0xFF)
 
 
-def failed(error):
-    """The answer of a run that ended in `error`, whose traceback goes to the log."""
-    if isinstance(error, SystemExit):
-        _exit(error)
+def _log(error):
     try:
         sys.__stderr__.write(_shown(error))
     except BaseException:  # an exception whose own text fails
         sys.__stderr__.write(f"{type(error).__name__}: the exception could not be shown\n")
+
+
+def _out_of_memory(error):
+    """Nobody caught it: the instance ends, and the host says of what."""
+    if isinstance(error, MemoryError) and not error.args:
+        _log(error)
+        out_flush()
+        err_flush()
+        os.abort()
+
+
+def failed(error):
+    """The answer of a run that ended in `error`, whose traceback goes to the log."""
+    if isinstance(error, SystemExit):
+        _exit(error)
+    _out_of_memory(error)
+    _log(error)
     try:
         text = str(error) or type(error).__name__
     except BaseException:
@@ -145,6 +159,7 @@ def load(blob):
     except SystemExit as error:
         return f"The action ended itself at its top level (exit status {error.code!r})."
     except BaseException as error:
+        _out_of_memory(error)
         return _shown(error).rstrip("\n")
     finally:
         gc.enable()
