@@ -145,97 +145,95 @@ impl Language {
 
     /// What is done to make `code` of what is in `folder`.
     fn steps(self, folder: &Path, code: &Path, environment: &Environment) -> Result<Vec<Step>> {
-        let code = code.to_string_lossy().into_owned();
-        let tool = |variable: &str, usual: &[&str]| environment.tool(variable, usual);
-        let with = |mut words: Vec<String>, more: &[&str]| {
-            words.extend(more.iter().map(|word| (*word).to_owned()));
-            words
-        };
+        let code = code.to_string_lossy();
         Ok(match self {
-            Self::Rust => {
-                // Cargo puts what it makes for a target into a folder of its name.
-                let target = code.split('/').find(|part| part.starts_with("wasm32-"));
-                let target = target.unwrap_or("wasm32-wasip1");
-                let cargo = tool("WISP_CARGO", &["cargo"]);
-                vec![Step {
-                    words: with(cargo, &["build", "--release", "--target", target]),
-                    environment: &[],
-                    install: "Install Rust from https://rustup.rs, then: rustup target add wasm32-wasip1",
-                    advice: "If it cannot find `core` or `std`: rustup target add wasm32-wasip1 (or what `--target` names above).",
-                }]
-            }
-            Self::Go => vec![Step {
-                words: with(
-                    vec!["go".to_owned(), "build".to_owned()],
-                    &[
-                        "-trimpath",
-                        "-ldflags=-s -w",
-                        "-buildmode=c-shared",
-                        "-o",
-                        &code,
-                        ".",
-                    ],
-                ),
-                environment: &[("GOOS", "wasip1"), ("GOARCH", "wasm")],
-                install: "Install Go 1.24 or later from https://go.dev/dl",
-                advice: "Go 1.24 or later is needed: `go version` says what this is.",
-            }],
-            Self::C => {
-                let clang = tool("WISP_CC", &["clang"]);
-                let sources = sources(folder, "c")?;
-                let mut words = with(
-                    clang,
-                    &[
-                        "--target=wasm32",
-                        "-Os",
-                        "-Wall",
-                        "-nostdlib",
-                        "-Wl,--no-entry",
-                        "-Wl,--strip-all",
-                        "-Wl,-z,stack-size=16384",
-                        "-o",
-                        &code,
-                    ],
-                );
-                words.extend(sources);
-                vec![Step {
-                    words,
-                    environment: &[],
-                    install: "Install clang and its linker lld; on Debian: apt install clang lld",
-                    advice: "If the linker is missing, install lld; another clang is named by WISP_CC.",
-                }]
-            }
-            Self::AssemblyScript => npm(folder, &["install"], "run build"),
-            Self::Zig => {
-                let zig = tool("WISP_ZIG", &["zig"]);
-                let emit = format!("-femit-bin={code}");
-                vec![Step {
-                    words: with(
-                        zig,
-                        &[
-                            "build-exe",
-                            "src/main.zig",
-                            "-target",
-                            "wasm32-freestanding",
-                            "-fno-entry",
-                            "-rdynamic",
-                            "-OReleaseSmall",
-                            "--stack",
-                            "65536",
-                            &emit,
-                        ],
-                    ),
-                    environment: &[],
-                    install: "Install Zig from https://ziglang.org/download, or: pip install ziglang, and WISP_ZIG='python3 -m ziglang'",
-                    advice: "",
-                }]
-            }
-            Self::JavaScript => match has_build_script(folder) {
-                true => npm(folder, &["install"], "run build"),
-                false => Vec::new(),
-            },
-            Self::Python | Self::Wat => Vec::new(),
+            Self::Rust => vec![rust(&code, environment)],
+            Self::Go => vec![go(&code)],
+            Self::C => vec![c(folder, &code, environment)?],
+            Self::Zig => vec![zig(&code, environment)],
+            Self::AssemblyScript => npm(folder),
+            Self::JavaScript if has_build_script(folder) => npm(folder),
+            Self::JavaScript | Self::Python | Self::Wat => Vec::new(),
         })
+    }
+}
+
+fn rust(code: &str, environment: &Environment) -> Step {
+    // Cargo puts what it makes for a target into a folder of its name.
+    let target = code.split('/').find(|part| part.starts_with("wasm32-"));
+    let target = target.unwrap_or("wasm32-wasip1");
+    let mut words = environment.tool("WISP_CARGO", &["cargo"]);
+    words.extend(["build", "--release", "--target", target].map(str::to_owned));
+    Step {
+        words,
+        environment: &[],
+        install: "Install Rust from https://rustup.rs, then: rustup target add wasm32-wasip1",
+        advice: "If it cannot find `core` or `std`: rustup target add wasm32-wasip1, or what `--target` names above.",
+    }
+}
+
+fn go(code: &str) -> Step {
+    let words = [
+        "go",
+        "build",
+        "-trimpath",
+        "-ldflags=-s -w",
+        "-buildmode=c-shared",
+        "-o",
+        code,
+        ".",
+    ];
+    Step {
+        words: words.map(str::to_owned).to_vec(),
+        environment: &[("GOOS", "wasip1"), ("GOARCH", "wasm")],
+        install: "Install Go 1.24 or later from https://go.dev/dl",
+        advice: "Go 1.24 or later is needed: `go version` says what this is.",
+    }
+}
+
+fn c(folder: &Path, code: &str, environment: &Environment) -> Result<Step> {
+    let flags = [
+        "--target=wasm32",
+        "-Os",
+        "-Wall",
+        "-nostdlib",
+        "-Wl,--no-entry",
+        "-Wl,--strip-all",
+        "-Wl,-z,stack-size=16384",
+        "-o",
+        code,
+    ];
+    let mut words = environment.tool("WISP_CC", &["clang"]);
+    words.extend(flags.map(str::to_owned));
+    words.extend(sources(folder, "c")?);
+    Ok(Step {
+        words,
+        environment: &[],
+        install: "Install clang and its linker lld; on Debian: apt install clang lld",
+        advice: "If the linker is missing, install lld; another clang is named by WISP_CC.",
+    })
+}
+
+fn zig(code: &str, environment: &Environment) -> Step {
+    let flags = [
+        "build-exe",
+        "src/main.zig",
+        "-target",
+        "wasm32-freestanding",
+        "-fno-entry",
+        "-rdynamic",
+        "-OReleaseSmall",
+        "--stack",
+        "65536",
+    ];
+    let mut words = environment.tool("WISP_ZIG", &["zig"]);
+    words.extend(flags.map(str::to_owned));
+    words.push(format!("-femit-bin={code}"));
+    Step {
+        words,
+        environment: &[],
+        install: "Install Zig from https://ziglang.org/download, or: pip install ziglang, and WISP_ZIG='python3 -m ziglang'",
+        advice: "",
     }
 }
 
@@ -261,21 +259,19 @@ fn sources(folder: &Path, extension: &str) -> Result<Vec<String>> {
     }
 }
 
-/// What npm does: dependencies when they are not there, then a script.
-fn npm(folder: &Path, install: &[&str], script: &str) -> Vec<Step> {
-    let step = |words: Vec<&str>| Step {
-        words: words.into_iter().map(str::to_owned).collect(),
+/// What npm does: dependencies when they are not there, then the script `build`.
+fn npm(folder: &Path) -> Vec<Step> {
+    let step = |words: &str| Step {
+        words: words.split(' ').map(str::to_owned).collect(),
         environment: &[],
         install: "Install Node.js, which brings npm, from https://nodejs.org",
         advice: "",
     };
-    let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
     let mut steps = Vec::new();
     if !folder.join("node_modules").is_dir() {
-        steps.push(step([&["npm"], install, &quiet].concat()));
+        steps.push(step("npm install --no-audit --no-fund --loglevel=error"));
     }
-    let script = script.split(' ').chain(["--silent"]);
-    steps.push(step(std::iter::once("npm").chain(script).collect()));
+    steps.push(step("npm run build --silent"));
     steps
 }
 

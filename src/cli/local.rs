@@ -63,8 +63,9 @@ impl Local {
                 "log",
                 "filter",
                 match session.globals.verbose {
-                    true => "info",
-                    false => "error",
+                    true => "info,wisp::worker::run=debug",
+                    // Errors, and why a guest died, which its log does not say.
+                    false => "error,wisp::worker::run=debug",
                 },
             ),
             Setting::flag("this command", "system", "packages", wish.packages),

@@ -5,7 +5,9 @@
 static void top(wisp_json params, wisp_out *result) {
   wisp_text best = {0};
   int64_t most = 0;
-  for (wisp_json key = wisp_first(wisp_get(params, "counts")); key.at;) {
+  wisp_json counts = wisp_get(params, "counts");
+  wisp_json key = wisp_is_object(counts) ? wisp_first(counts) : (wisp_json){0};
+  while (key.at) {
     wisp_json value = wisp_next(key);
     int64_t count = wisp_integer(value, 0);
     if (count > most) {

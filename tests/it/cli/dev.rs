@@ -78,7 +78,7 @@ fn run_says_what_is_wrong_with_the_code() {
     let trap = user.file("trap.wat", traps());
     let done = user.bare(&["run", &trap]);
     assert_eq!(done.code, Some(246), "{done:?}");
-    assert!(done.err.contains("unreachable"), "{done:?}");
+    assert!(done.err.contains("exited unexpectedly"), "{done:?}");
     let table = [
         (user.file("text.wat", "(modul)"), 144, "text.wat"),
         (user.file("odd.bas", "10 PRINT"), 2, ".bas"),
