@@ -40,7 +40,7 @@ build() {
     # Binaries keep the hyphens of their names.
     wordcount) $cargo build --quiet --release --package wordcount --target wasm32-wasip1 &&
       install -m 644 target/wasm32-wasip1/release/wordcount.wasm "$out" ;;
-    chat | hello-component) rust "$1" wasm32-wasip2 "$out" ;;
+    chat | hello-component | shortener) rust "$1" wasm32-wasip2 "$out" ;;
     hello-c)
       $cc --target=wasm32 -Os -nostdlib -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=8192 \
         -Wl,--max-memory=131072 -o "$out" hello-c/hello.c
@@ -68,7 +68,7 @@ build() {
   for file in $out; do echo "$file: $(wc -c <"$file") bytes"; done
 }
 
-all="chat hello-rust primes wordcount thumbnail markdown qrcode cron-report hello-component hello-c hello-assemblyscript polyglot"
+all="chat shortener hello-rust primes wordcount thumbnail markdown qrcode cron-report hello-component hello-c hello-assemblyscript polyglot"
 # Go's is left out unless it is named, since it is large and not kept in the repository; and Zig's, which is a large tool.
 # shellcheck disable=SC2086 # a list of words
 [ $# -gt 0 ] || set -- $all
