@@ -158,13 +158,7 @@ impl App {
         let address = listener.local_addr()?;
 
         config.egress.api_hosts = api_hosts(&config, address);
-        let artefacts = config.server.artefacts.as_ref();
-        let artefacts = artefacts.unwrap_or(&config.server.data);
-        let mut sandbox = sandbox_config(&config)?;
-        let pairs = KeyValue::new(Arc::clone(&store.items), config.keyvalue.clone());
-        sandbox.pairs = Some(Arc::new(pairs));
-        let sandbox = Wasmtime::new(sandbox, artefacts)
-            .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))?;
+        let sandbox = sandbox(&config, &store)?;
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
@@ -330,6 +324,17 @@ fn guest_threads(config: &Config) -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("cannot start the guests' threads")
+}
+
+/// The sandbox, with what its guests may keep.
+fn sandbox(config: &Config, store: &Store) -> anyhow::Result<Arc<Wasmtime>> {
+    let artefacts = config.server.artefacts.as_ref();
+    let artefacts = artefacts.unwrap_or(&config.server.data);
+    let mut sandbox = sandbox_config(config)?;
+    let pairs = KeyValue::new(Arc::clone(&store.items), config.keyvalue.clone());
+    sandbox.pairs = Some(Arc::new(pairs));
+    Wasmtime::new(sandbox, artefacts)
+        .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))
 }
 
 /// The sandbox's configuration, with this very program as its compiler unless another was named.

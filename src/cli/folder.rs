@@ -150,7 +150,7 @@ impl Folder {
         Self {
             name: stem.unwrap_or_default().to_owned(),
             code: path.file_name().map(PathBuf::from),
-            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            folder: path.parent().unwrap_or_else(|| Path::new("")).to_owned(),
             file: true,
             ..Self::default()
         }

@@ -49,7 +49,10 @@ impl Local {
             })?),
         };
         let data = folder.as_ref().map(TempDir::path).or(wish.data);
-        let data = data.unwrap_or(Path::new("wisp-data")).display().to_string();
+        let data = data
+            .unwrap_or_else(|| Path::new("wisp-data"))
+            .display()
+            .to_string();
         let mut settings = vec![
             Setting::flag(
                 "--listen",

@@ -24,7 +24,7 @@ const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
     (Ipv4Addr::new(168, 63, 129, 16), 32),
 ];
 
-/// IPv6 blocks within global unicast (2000::/3) that are not the internet's. What lies outside of it never is.
+/// IPv6 blocks within global unicast (`2000::/3`) that are not the internet's. What lies outside of it never is.
 const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
     // Protocol assignments: Teredo, ORCHID, benchmarks.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),

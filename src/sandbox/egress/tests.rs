@@ -263,6 +263,7 @@ async fn bytes_are_counted_and_connections_are_bounded() {
             head(&mut stream).await;
             stream.write_all(ok("12345").as_bytes()).await.unwrap();
             open.push(stream);
+            assert!(open.len() <= 2, "the second request was not to be made");
         }
     });
     let client = Client::new(Config {

@@ -160,6 +160,7 @@ impl Job {
             env: Arc::from([]),
             deadline: Instant::now() + self.timeout,
             log_bytes_max: LOG_BYTES_MAX,
+            serves: None,
         };
         let mut store = instance::store(&self.linked, &limits, Arc::new(Bounded));
         let prepared = until(limits.deadline, self.call(&mut store)).await;
