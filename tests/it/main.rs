@@ -41,4 +41,6 @@ mod sandbox_escape;
 mod sdks;
 mod system_packages;
 mod tidy;
+mod wasi_http;
+mod wasi_http_outside;
 mod wire_abuse;

@@ -10,7 +10,9 @@
 //! - an answer says nothing of the connection, and no length but its own;
 //! - a connection is busy as long as the action may run, not longer: a client that does not read is cut some time after.
 
-use std::pin::pin;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,10 +21,11 @@ use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONTENT_LEN
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{Refused, Served, Visit, answer, unauthorized, visitor};
 use crate::api::actions_put::permit_kind;
@@ -30,15 +33,20 @@ use crate::api::error::Error;
 use crate::api::invocations::named;
 use crate::api::serve::Lasting;
 use crate::auth::Identity;
-use crate::invoke::{Answer, Call, new_id};
+use crate::invoke::{self, Answer, Call, new_id};
 use crate::model::exchange::{self, Exchange};
-use crate::model::{Activation, Json, Status};
+use crate::model::{Activation, ActivationId, Json, Status};
 use crate::telemetry::metrics;
 
 /// How long work may wait for its run, at most: what is added to the action's own timeout.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// How long the end of an answer waits for the end of its action.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 type Answered = http::Response<exchange::Body>;
+/// The run behind an answer; dropped, it goes on by itself.
+type Run = Pin<Box<dyn Future<Output = Result<Answer, invoke::Error>> + Send>>;
 
 impl Visit<'_> {
     /// Hands the request to the action and answers with what it says.
@@ -70,7 +78,7 @@ impl Visit<'_> {
         let lasts = Duration::from_millis(found.action.limits.timeout) + WAIT;
         let call = Call {
             id,
-            action: std::sync::Arc::clone(&found.action),
+            action: Arc::clone(&found.action),
             payload: Json::empty_object(),
             wait: Some(lasts),
             transaction: self.transaction.to_str().unwrap_or_default().into(),
@@ -82,21 +90,24 @@ impl Visit<'_> {
             drop(respond.send(response));
         });
         let exchange = Exchange::new(self.request(body, visitor), respond);
-        let caller = self.caller(visitor);
-        let mut run = pin!(front.state.invoker.exchange(caller, call, exchange));
+        let (invoker, caller) = (Arc::clone(&front.state.invoker), self.caller(visitor));
+        let mut run: Run = Box::pin(async move { invoker.exchange(caller, call, exchange).await });
         let ends = Instant::now() + lasts;
         let answer = tokio::select! {
             // First: most answers are whole by then, and their run over.
             answer = &mut run => answer,
             Ok(response) = &mut head => {
-                return Ok(Served::Streamed(self.respond(response, id, Some(ends))));
+                let response = response.map(|body| Body::new(Streamed::new(body, run)));
+                let mut response = self.respond(response, id);
+                response.extensions_mut().insert(Lasting(ends));
+                return Ok(Served::Streamed(response));
             }
         };
         let answer = answer
             .inspect_err(|error| metrics::refused(error.reason()))
             .map_err(Error::from)?;
         if let Ok(response) = head.try_recv() {
-            return Ok(Served::Streamed(self.respond(response, id, None)));
+            return Ok(Served::Streamed(self.respond(response.map(Body::new), id)));
         }
         let error = match answer {
             Answer::Finished(activation) => failure(&activation),
@@ -141,13 +152,8 @@ impl Visit<'_> {
         target.map_or_else(|_| Uri::from_static("/"), Uri::from)
     }
 
-    /// The action's answer as it is sent; with `ends`, while the action still runs.
-    fn respond(
-        &self,
-        response: Answered,
-        id: crate::model::ActivationId,
-        ends: Option<Instant>,
-    ) -> Response {
+    /// The action's answer as it is sent.
+    fn respond(&self, response: Response, id: ActivationId) -> Response {
         let (mut parts, body) = response.into_parts();
         if !(200..600).contains(&parts.status.as_u16()) {
             // What is informational announces an answer and is none.
@@ -158,11 +164,60 @@ impl Visit<'_> {
             &mut parts.headers,
             !is_head && body.size_hint().exact().is_some(),
         );
-        let mut response = Response::from_parts(parts, Body::new(body));
-        if let Some(ends) = ends {
-            response.extensions_mut().insert(Lasting(ends));
+        named(Response::from_parts(parts, body), id)
+    }
+}
+
+/// A body that ends when its action has, so that whoever has read it all finds the record of it. An action that goes on
+/// behind its answer is not waited for long.
+struct Streamed {
+    body: exchange::Body,
+    run: Option<Run>,
+    patience: Option<Pin<Box<Sleep>>>,
+    is_over: bool,
+}
+
+impl Streamed {
+    fn new(body: exchange::Body, run: Run) -> Self {
+        Self {
+            body,
+            run: Some(run),
+            patience: None,
+            is_over: false,
         }
-        named(response, id)
+    }
+
+    /// Whether the run has ended, or was waited for long enough.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(run) = &mut self.run
+            && run.as_mut().poll(cx).is_pending()
+        {
+            let patience = &mut self.patience;
+            let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            ready!(patience.as_mut().poll(cx));
+        }
+        self.run = None;
+        Poll::Ready(())
+    }
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = exchange::BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, exchange::BodyError>>> {
+        let this = &mut *self;
+        if !this.is_over {
+            let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+            if let Some(frame) = frame {
+                return Poll::Ready(Some(frame));
+            }
+            this.is_over = true;
+        }
+        this.poll_ended(cx).map(|()| None)
     }
 }
 

@@ -246,6 +246,3 @@ impl Instance for HttpInstance {
             .map_or(0, |(store, _)| store.data().meter.held())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -117,16 +117,17 @@ impl Answer {
 
     /// The guest waits: what it has given so far goes on its way.
     pub(super) fn go_on(&mut self, cx: &mut Context<'_>) {
-        if let Stage::Given(_) = self.stage {
-            self.open();
-        }
+        self.open();
         if let Stage::Read { body, read, .. } = &mut self.stage {
             read.go_on(body, self.result_bytes_max, cx);
         }
     }
 
+    /// Begins to pass on an answer that was given.
     fn open(&mut self) {
-        let Stage::Given(response) = std::mem::replace(&mut self.stage, Stage::None) else {
+        let stage = std::mem::replace(&mut self.stage, Stage::None);
+        let Stage::Given(response) = stage else {
+            self.stage = stage;
             return;
         };
         let (parts, body) = response.into_parts();
