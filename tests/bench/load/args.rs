@@ -10,7 +10,7 @@ pub(crate) const HELP: &str = "\
 cargo bench --bench load -- [--only NAME]… [--seconds S] [--rounds N] [--quick]
 
   --only NAME    one scenario (repeatable): bare core handler command spread first-call first-instance
-                 neighbour density accept sequence fire web web-cached
+                 neighbour density accept sequence fire web web-cached wasi-http
   --seconds S    length of one measurement, default 4
   --rounds N     rounds of bare server and Wisp in turns, default 5
   --quick        shorter and fewer: to see that it works, not to quote";

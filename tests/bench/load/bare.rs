@@ -19,6 +19,14 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
+    /// Another server than axum, to be measured against in the same way.
+    pub(crate) fn of(addr: SocketAddr, child: Child) -> Self {
+        Self {
+            addr,
+            _child: child,
+        }
+    }
+
     /// Starts this very executable as the server that answers `answer`.
     pub(crate) async fn start(answer: &str) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)

@@ -29,6 +29,7 @@ mod sequence;
 mod server;
 mod spread;
 mod throughput;
+mod wasi_http;
 mod web;
 
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ use args::{Args, Asked};
 use report::{Report, Row, say};
 
 /// Every scenario, in the order they run.
-const SCENARIOS: [&str; 14] = [
+const SCENARIOS: [&str; 15] = [
     "bare",
     "core",
     "handler",
@@ -54,6 +55,7 @@ const SCENARIOS: [&str; 14] = [
     "fire",
     "web",
     "web-cached",
+    "wasi-http",
 ];
 
 fn main() -> ExitCode {
@@ -127,6 +129,7 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "fire" => fire::fire(args).await,
         "web" => web::run(args).await,
         "web-cached" => web::cached(args).await,
+        "wasi-http" => wasi_http::run(args).await,
         other => anyhow::bail!("there is no scenario {other}"),
     }
 }
