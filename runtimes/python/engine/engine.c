@@ -47,6 +47,7 @@ static PyObject *answer;      /* the object whose bytes the last answer pointed 
 static PyObject *fn_prepare, *fn_load, *fn_failed, *fn_unfit, *fn_settle_coroutine, *fn_wake;
 static PyObject *user_main;   /* the action's function, once loaded */
 static PyObject *scanner, *encoder, *markers, *empty, *zero;
+static uint32_t runs;
 static PyObject *out_flush, *err_flush, *environ_data;
 
 static uint64_t packed(const void *bytes, size_t len) { return ((uint64_t)(uintptr_t)bytes << 32) | (uint32_t)len; }
@@ -106,6 +107,9 @@ static PyObject *http_read(PyObject *self, PyObject *args) {
     return bytes;
 }
 
+/* Which run this is: a run's requests end with it, and their handles mean others afterwards. */
+static PyObject *run_number(PyObject *self, PyObject *unused) { return PyLong_FromUnsignedLong(runs); }
+
 static PyObject *http_drop(PyObject *self, PyObject *arg) {
     long handle = PyLong_AsLong(arg);
     if (handle == -1 && PyErr_Occurred()) return NULL;
@@ -133,6 +137,7 @@ static PyMethodDef wisp_methods[] = {
     {"http_start", http_start, METH_VARARGS, NULL}, {"http_poll", http_poll, METH_O, NULL},
     {"http_head", http_head, METH_O, NULL},         {"http_read", http_read, METH_VARARGS, NULL},
     {"http_drop", http_drop, METH_O, NULL},         {"hold_file", hold_file, METH_O, NULL},
+    {"run_number", run_number, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 static struct PyModuleDef wisp_module = {PyModuleDef_HEAD_INIT, "_wisp", NULL, -1, wisp_methods};
@@ -329,6 +334,7 @@ static void rehearse(PyObject *engine) {
     }
     Py_CLEAR(user_main);
     Py_CLEAR(answer);
+    runs = 0;
     PyObject *cleaned = PyObject_CallMethod(engine, "rehearsed", NULL);
     if (!cleaned) broken("the rehearsal's end");
     Py_DECREF(cleaned);
@@ -483,6 +489,7 @@ static PyObject *call(char *params, int32_t len) {
 
 EXPORT("wisp_run") uint64_t wisp_run(char *params, int32_t len) {
     Py_CLEAR(answer);
+    runs++;
     if (!user_main) broken("run before load");
     PyObject *text = call(params, len);
     if (!text) text = failed_answer(fn_failed);

@@ -206,6 +206,7 @@ class _Exchange:
     def __init__(self, head, body, seconds):
         self.until = None if seconds is None else time.monotonic() + seconds
         self.seconds = seconds
+        self.run = _wisp.run_number()
         self.handle = _wisp.http_start(head, body)
         if self.handle < 0:
             raise OSError("the request was refused: too many are open, or its head is not valid")
@@ -246,6 +247,9 @@ class _Exchange:
             return data
         if self.handle is None:
             return b""
+        if self.run != _wisp.run_number():
+            self.handle = None
+            raise ConnectionResetError("the response belongs to an activation that has ended")
         if self.seconds is not None:
             self.until = time.monotonic() + self.seconds
         while True:
@@ -262,7 +266,7 @@ class _Exchange:
             return data
 
     def close(self):
-        if self.handle is not None and self.handle >= 0:
+        if self.handle is not None and self.handle >= 0 and self.run == _wisp.run_number():
             _wisp.http_drop(self.handle)
         self.handle = None
 
