@@ -35,6 +35,7 @@ mod harness;
 mod idempotency;
 mod languages;
 mod metrics;
+mod python;
 mod readme;
 mod revisions;
 mod sandbox_escape;
