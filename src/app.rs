@@ -50,6 +50,8 @@ const REAP: Duration = Duration::from_secs(1);
 const EXPIRE: Duration = Duration::from_secs(60);
 /// Longest time a drain waits for records to be written before the store is closed.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
+/// Longest time that guests may take to be dropped: they yield about every millisecond.
+const ABANDON_MAX: Duration = Duration::from_secs(1);
 /// Longest time a drain waits for runs: the longest timeout an action may have by default, and a little.
 const DRAIN_MAX: Duration = Duration::from_secs(310);
 
@@ -225,6 +227,15 @@ impl App {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.engine.waits.count()
+    }
+
+    /// Ends at once: what runs is dropped where it is. For a server whose folder goes with it. Not to be called on a thread
+    /// of its runtime.
+    pub fn abandon(mut self) {
+        // Before the runtime goes whose clock they use.
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_timeout(ABANDON_MAX);
+        }
     }
 
     /// Stops accepting, finishes what runs, closes the store. What was promised and waits runs at the next start.

@@ -107,6 +107,12 @@ impl Local {
         })
     }
 
+    /// Ends it at once, and removes what it kept.
+    pub(super) fn abandon(self) {
+        self.app.abandon();
+        drop(self.folder);
+    }
+
     /// Ends it in order, and removes what it kept.
     pub(super) fn stop(self, runtime: &Runtime) -> Result<()> {
         let drained = runtime.block_on(self.app.drain());

@@ -67,7 +67,7 @@ impl Run {
         };
         let server = Local::start(session, &runtime, &wish)?;
         let client = Client::to(server.target()?, session);
-        let mut runtime = Some(runtime);
+        let (mut server, mut runtime) = (Some(server), Some(runtime));
         let (done, ended) = oneshot::channel::<()>();
         // The client blocks; this thread waits for it, or for somebody who lost patience.
         let outcome = std::thread::scope(|scope| {
@@ -83,12 +83,13 @@ impl Run {
                 }
             });
             if waited.is_none() {
-                // Its connection goes, and with it the call.
+                // The connection goes, and with it the call.
+                server.take()?.abandon();
                 runtime.take()?.shutdown_background();
             }
             waited.and_then(|()| call.join().ok())
         });
-        let (Some(outcome), Some(runtime)) = (outcome, runtime) else {
+        let (Some(outcome), Some(server), Some(runtime)) = (outcome, server, runtime) else {
             return Err(Failure::general("interrupted"));
         };
         let stopped = server.stop(&runtime);

@@ -97,6 +97,27 @@ fn run_says_what_is_wrong_with_the_code() {
 }
 
 #[test]
+fn run_can_be_interrupted() {
+    let user = User::new();
+    let slow = user.file("spin.wat", crate::harness::SPIN);
+    let mut command = binary();
+    command
+        .args(["run", &slow, "-v"])
+        .env("HOME", user.home.path());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let posted = said.by_ref().any(|line| line.unwrap().contains("POST "));
+    assert!(posted, "it says when it invokes");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    assert!(
+        !rest.iter().any(|line| line.contains("panicked")),
+        "{rest:?}"
+    );
+}
+
+#[test]
 fn build_says_what_to_install() {
     let user = User::new();
     for (language, tool, advice) in [
