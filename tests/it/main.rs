@@ -33,6 +33,8 @@ mod fairness;
 mod guest_files;
 mod harness;
 mod idempotency;
+mod javascript;
+mod javascript_modules;
 mod languages;
 mod metrics;
 mod python;

@@ -22,6 +22,11 @@ extern JSContext *engine_ctx;
 extern JSValue engine_main;
 /* Counts what may change the environment: a load and every run. */
 extern uint32_t engine_epoch;
+/* When the instance was loaded, by the steady clock. */
+extern double engine_started_ns;
+/* What a single CommonJS file is run with, made with the snapshot. */
+enum { ENTRY_MODULE, ENTRY_REQUIRE, ENTRY_FILE, ENTRY_FOLDER, ENTRIES };
+extern JSValue engine_entry[ENTRIES];
 
 /* unit.c */
 JSRuntime *engine_runtime(void);

@@ -298,6 +298,14 @@ static JSValue n_set_main(JSContext *ctx, JSValueConst this_val, int argc, JSVal
     return JS_UNDEFINED;
 }
 
+/* entry(module, require, file, folder) */
+static JSValue n_entry(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    for (int i = 0; i < ENTRIES; i++)
+        engine_entry[i] = JS_DupValue(ctx, argv[i]);
+    return JS_UNDEFINED;
+}
+
 /* ---- the package ---- */
 
 static JSValue n_file(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
@@ -766,6 +774,12 @@ static JSValue n_now(JSContext *ctx, JSValueConst this_val, int argc, JSValueCon
     return JS_NewFloat64(ctx, (double)now.tv_sec * 1e9 + (double)now.tv_nsec);
 }
 
+/* started(): when the instance was loaded, by the same clock. */
+static JSValue n_started(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    return JS_NewFloat64(ctx, engine_started_ns);
+}
+
 static JSValue n_random(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
 {
     const uint8_t *bytes;
@@ -905,6 +919,7 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("looksLikeModule", 1, n_looks_like_module),
     JS_CFUNC_DEF("lazy", 1, n_lazy),
     JS_CFUNC_DEF("setMain", 1, n_set_main),
+    JS_CFUNC_DEF("entry", ENTRIES, n_entry),
     JS_CFUNC_DEF("file", 1, n_file),
     JS_CFUNC_DEF("fileKind", 1, n_file_kind),
     JS_CFUNC_DEF("fileText", 1, n_file_text),
@@ -924,6 +939,7 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("urlSet", 3, n_url_set),
     JS_CFUNC_DEF("write", 2, n_write),
     JS_CFUNC_DEF("now", 0, n_now),
+    JS_CFUNC_DEF("started", 0, n_started),
     JS_CFUNC_DEF("random", 1, n_random),
     JS_CFUNC_DEF("exit", 1, n_exit),
     JS_CFUNC_DEF("promise", 1, n_promise),

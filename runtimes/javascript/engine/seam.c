@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
-#include <stdio.h>
 #include "engine.h"
 
 #define EXPORT(name) __attribute__((export_name(name)))
@@ -15,6 +15,8 @@ JSRuntime *engine_rt;
 JSContext *engine_ctx;
 JSValue engine_main = JS_UNDEFINED;
 uint32_t engine_epoch;
+JSValue engine_entry[ENTRIES];
+double engine_started_ns;
 
 /* Functions of the engine's script, in the order in which it hands them over. */
 enum { HOOK_START, HOOK_TICK, HOOK_RESULT, HOOK_THREW, HOOK_UNCAUGHT, HOOK_STARTED, HOOK_TEXT, HOOKS };
@@ -182,12 +184,67 @@ static void wake(void)
     engine_reseed(engine_ctx, seed);
     engine_stack_limit(engine_rt);
     engine_epoch++;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    engine_started_ns = (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+/* One CommonJS file, prepared: no script of the engine's has to run, so none of the memory is touched that it lives in. What this
+ * does is what `start` in js/loader.js does with it. False when it is something else. */
+static bool start_single(JSValueConst head, JSValue *wrong)
+{
+    JSContext *ctx = engine_ctx;
+    if (engine_preparing || package_count() != 1 || package_at(0)->kind != FILE_COMMONJS)
+        return false;
+    JSValue zip = JS_GetPropertyStr(ctx, head, "zip"), name = JS_GetPropertyStr(ctx, head, "main");
+    const char *main = JS_IsString(name) ? JS_ToCString(ctx, name) : NULL;
+    bool single = !JS_ToBool(ctx, zip) && !(main && (strchr(main, '.') || !*main));
+    JS_FreeValue(ctx, name);
+    if (!single) {
+        JS_FreeCString(ctx, main);
+        return false;
+    }
+    PackageFile *file = package_at(0);
+    JSValue found = JS_ReadObject(ctx, file->data, file->data_len, JS_READ_OBJ_BYTECODE);
+    JSValue wrapper = JS_IsException(found) ? found : JS_EvalFunction(ctx, found);
+    JSValue exports = JS_GetPropertyStr(ctx, engine_entry[ENTRY_MODULE], "exports");
+    JSValueConst argv[5] = {exports, engine_entry[ENTRY_REQUIRE], engine_entry[ENTRY_MODULE], engine_entry[ENTRY_FILE],
+                            engine_entry[ENTRY_FOLDER]};
+    JSValue entry = JS_IsException(wrapper) ? wrapper : JS_Call(ctx, wrapper, exports, 5, argv);
+    if (!JS_IsException(wrapper))
+        JS_FreeValue(ctx, wrapper);
+    JS_FreeValue(ctx, exports);
+    if (!JS_IsException(entry) && !JS_IsFunction(ctx, entry)) {
+        JS_FreeValue(ctx, entry);
+        exports = JS_GetPropertyStr(ctx, engine_entry[ENTRY_MODULE], "exports");
+        entry = JS_GetPropertyStr(ctx, exports, main ? main : "main");
+        JS_FreeValue(ctx, exports);
+        if (!JS_IsException(entry) && !JS_IsFunction(ctx, entry))
+            entry = JS_ThrowTypeError(ctx, "Action entrypoint '%s' is not a function.", main ? main : "main");
+    }
+    JS_FreeCString(ctx, main);
+    if (JS_IsException(entry)) {
+        JSValue error = JS_GetException(ctx);
+        *wrong = call_hook(HOOK_TEXT, 1, &error);
+        JS_FreeValue(ctx, error);
+        return true;
+    }
+    engine_main = entry;
+    run_jobs();
+    report_rejections();
+    *wrong = JS_UNDEFINED;
+    return true;
 }
 
 /* Runs the program's top level: undefined when it is ready, or the text of what went wrong. */
 static JSValue start(void)
 {
     JSValue head = JS_ParseJSON(engine_ctx, package_head, package_head_len, "package");
+    JSValue wrong;
+    if (!JS_IsException(head) && start_single(head, &wrong)) {
+        JS_FreeValue(engine_ctx, head);
+        return wrong;
+    }
     JSValue argv[2] = {head, JS_NewBool(engine_ctx, engine_preparing)};
     JSValue promise = JS_IsException(head) ? head : call_hook(HOOK_START, 2, argv);
     JS_FreeValue(engine_ctx, head);
@@ -453,8 +510,5 @@ EXPORT("wizer-initialize") void wizer_initialize(void)
     engine_wipe(scripts, len);
     free(scripts);
     engine_tenure(engine_rt);
-    JSMemoryUsage usage;
-    JS_ComputeMemoryUsage(engine_rt, &usage);
-    JS_DumpMemoryUsage(stderr, &usage, engine_rt);
     wipe_stack();
 }

@@ -1,12 +1,13 @@
 /* QuickJS-ng as it is, and the few functions that need to see its insides. */
-#include "quickjs.c"
+/* quickjs.c with room on the stack in the functions that recurse: see build.rs. */
+#include "quickjs_padded.c"
 #include "engine.h"
 #include <malloc.h>
 
 /* What JavaScript may take of the stack in linear memory (build.rs gives it 1 MiB). WebAssembly keeps a second stack that no
  * program can look at, 512 KiB by the host's default: a call of JavaScript takes more of that one than of this, so the
  * limit here has to stop a recursion before the other one ends. */
-#define STACK_BYTES_MAX (160 * 1024)
+#define STACK_BYTES_MAX (224 * 1024)
 
 /* Garbage in cycles that an instance may gather before the collector looks for it. */
 #define GARBAGE_BYTES_MAX (256 * 1024)

@@ -4,8 +4,7 @@ import { console } from './console.js';
 import { install as installErrors, textOf } from './errors.js';
 import * as globals from './globals.js';
 import { start as startAction } from './loader.js';
-import { process, wake, EXIT_UNCAUGHT } from './process.js';
-import { wake as wakePerformance } from './performance.js';
+import { process, EXIT_UNCAUGHT } from './process.js';
 import { tick } from './timers.js';
 
 installErrors();
@@ -16,12 +15,10 @@ let starting = false;
 let startError;
 
 function describe(error) {
-  return textOf(error) ?? `Uncaught ${globals.inspect(error)}`;
+  return textOf(error) ?? globals.inspect(error);
 }
 
 function start(head) {
-  wake();
-  wakePerformance();
   starting = true;
   return startAction(head);
 }
@@ -64,7 +61,7 @@ const errorText = (error) => JSON.stringify({ error });
 
 function threw(error, fromPromise) {
   if (fromPromise && !error) return errorText({});
-  native.write(2, `${describe(error)}\n`);
+  native.write(2, `${textOf(error) ?? `Uncaught ${globals.inspect(error)}`}\n`);
   if (!fromPromise) return errorText(`An error has occurred: ${error}`);
   if (!(error instanceof Error)) {
     try {

@@ -111,7 +111,8 @@ class Dirent {
 function rawStat(at, syscall, follow) {
   if (isOwn(at)) {
     if (ownTree().has(at)) return [1, 0, 0, 0, 0, 0];
-    return [0, ownBytes(at, syscall).length, 0, 0, 0, 0];
+    // Of what was compiled at upload the text is gone, and with it its length.
+    return [0, files.has(at) ? (files.bytes(at)?.length ?? 0) : ownBytes(at, syscall).length, 0, 0, 0, 0];
   }
   if (at === '/') return [1, 0, 0, 0, 0, 0];
   return checked(native.fs.stat(at, follow), syscall, at);

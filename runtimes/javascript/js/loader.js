@@ -163,8 +163,9 @@ function resolve(base, name, how) {
 
 // ---- CommonJS ----
 
-const HEAD = '(function (exports, require, module, __filename, __dirname) {\n';
-const looksModular = /^\s*(?:import\s*(?:["'{*]|[\w$]+[\s,])|export\s*(?:[{*]|(?:default|const|let|var|function|class|async)\b))/m;
+const HEAD = '(function (exports, require, module, __filename, __dirname) { ';
+// Without one of these words no text is a module that is not CommonJS as well.
+const mayBeModule = /\b(?:import|export|await)\b/;
 
 function source(index) {
   const text = native.fileText(index);
@@ -209,8 +210,13 @@ function makeRequire(module) {
 
 const mainModule = new Module(ROOT);
 
+// A single file is always this one: what it runs with is made with the snapshot, and the engine runs it itself.
+const single = new Module(`${ROOT}/index.js`);
+single.loaded = true;
+native.entry(single, makeRequire(single), single.filename, ROOT);
+
 function addon(file) {
-  return coded(new Error(`The native addon '${file.replace(`${ROOT}/`, '')}' cannot be loaded: actions run JavaScript and WebAssembly-free packages only.`), 'ERR_DLOPEN_FAILED');
+  return coded(new Error(`The native addon '${file.replace(`${ROOT}/`, '')}' cannot be loaded: only JavaScript runs here.`), 'ERR_DLOPEN_FAILED');
 }
 
 // How a file is to be read: 'commonjs', 'module', 'json' or 'addon'.
@@ -224,7 +230,7 @@ function formatOf(file, index) {
   if (file.endsWith('.cjs')) return 'commonjs';
   if (packageAround(file)?.json.type === 'module') return 'module';
   const text = source(index);
-  if (!looksModular.test(text)) return 'commonjs';
+  if (!mayBeModule.test(text)) return 'commonjs';
   try {
     native.compile(`${HEAD}${text}\n})`, `${ROOT}/.detect`, 0);
     return 'commonjs';
@@ -377,5 +383,6 @@ export const files = {
     const index = indexOf(file);
     return index < 0 || native.fileKind(index) !== 0 ? undefined : native.fileBytes(index);
   },
+  has: (file) => indexOf(file) >= 0,
   names: () => native.fileNames(),
 };

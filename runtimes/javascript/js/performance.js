@@ -1,14 +1,12 @@
 // performance: the clock begins with the instance.
-let origin = 0;
-let originTime = 0;
 const entries = [];
 export function wake() {
   origin = native.now();
   originTime = Date.now();
 }
 export const performance = {
-  now: () => (native.now() - origin) / 1e6,
-  get timeOrigin() { return originTime; },
+  now: () => (native.now() - native.started()) / 1e6,
+  get timeOrigin() { return Date.now() - performance.now(); },
   mark(name, options) {
     const entry = { name: String(name), entryType: 'mark', startTime: options?.startTime ?? performance.now(), duration: 0, detail: options?.detail ?? null };
     entries.push(entry);
@@ -28,5 +26,5 @@ export const performance = {
   clearMeasures() { entries.length = 0; },
   timerify: (call) => call,
   eventLoopUtilization: () => ({ idle: 0, active: 0, utilization: 0 }),
-  toJSON: () => ({ timeOrigin: originTime }),
+  toJSON: () => ({ timeOrigin: performance.timeOrigin }),
 };

@@ -66,7 +66,7 @@ Object.assign(process, {
     }
     return [seconds, nanos];
   },
-  uptime: () => (native.now() - started) / 1e9,
+  uptime: () => (native.now() - native.started()) / 1e9,
   memoryUsage: () => ({ rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 }),
   cpuUsage: () => ({ user: Math.floor(native.now() / 1e3), system: 0 }),
   resourceUsage: () => ({ userCPUTime: Math.floor(native.now() / 1e3), systemCPUTime: 0, maxRSS: 0 }),
@@ -88,10 +88,5 @@ process.memoryUsage.rss = () => 0;
 process.hrtime.bigint = bigNow;
 process.off = process.removeListener;
 Object.defineProperty(process, Symbol.toStringTag, { value: 'process', configurable: true });
-
-let started = 0;
-export function wake() {
-  started = native.now();
-}
 
 export { process, EXIT_UNCAUGHT };
