@@ -24,6 +24,8 @@ extern JSValue engine_main;
 extern uint32_t engine_epoch;
 /* When the instance was loaded, by the steady clock. */
 extern double engine_started_ns;
+/* Whoever looks at a rejected promise has listened to it. */
+void engine_handled(JSValueConst promise);
 /* What a single CommonJS file is run with, made with the snapshot. */
 enum { ENTRY_MODULE, ENTRY_REQUIRE, ENTRY_FILE, ENTRY_FOLDER, ENTRIES };
 extern JSValue engine_entry[ENTRIES];
@@ -37,6 +39,8 @@ void engine_reseed(JSContext *ctx, uint64_t seed);
 void engine_tenure(JSRuntime *rt);
 /* Sets when the collector runs next, counted from what the snapshot holds. */
 void engine_pace_collector(JSRuntime *rt);
+/* The namespace of an ES module, run at once. */
+JSValue engine_require_module(JSContext *ctx, const char *path);
 JSModuleDef *engine_module_of(JSValueConst module);
 
 /* package.c */

@@ -244,6 +244,17 @@ static JSValue n_import(JSContext *ctx, JSValueConst this_val, int argc, JSValue
     return promise;
 }
 
+/* requireModule(path): its namespace. */
+static JSValue n_require_module(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    const char *path = JS_ToCString(ctx, argv[0]);
+    if (!path)
+        return JS_EXCEPTION;
+    JSValue space = engine_require_module(ctx, path);
+    JS_FreeCString(ctx, path);
+    return space;
+}
+
 /* Whether a text parses as a module: looksLikeModule(source). */
 static JSValue n_looks_like_module(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
 {
@@ -916,6 +927,7 @@ static const JSCFunctionListEntry natives[] = {
     JS_CFUNC_DEF("code", 1, n_code),
     JS_CFUNC_DEF("loader", 2, n_loader),
     JS_CFUNC_DEF("importModule", 1, n_import),
+    JS_CFUNC_DEF("requireModule", 1, n_require_module),
     JS_CFUNC_DEF("looksLikeModule", 1, n_looks_like_module),
     JS_CFUNC_DEF("lazy", 1, n_lazy),
     JS_CFUNC_DEF("setMain", 1, n_set_main),

@@ -105,8 +105,31 @@ bool package_read_prepared(const uint8_t *bytes, uint32_t len)
     return true;
 }
 
+static bool ends_with(const PackageFile *file, const char *end)
+{
+    size_t len = strlen(end);
+    return file->name_len >= len && memcmp(file->name + file->name_len - len, end, len) == 0;
+}
+
+/* What no program reads of its packages, types and source maps, stays behind: a cold start copies all the rest. */
+static void leave_out_dead_weight(void)
+{
+    static const char modules[] = "node_modules/";
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const PackageFile *file = &files[i];
+        bool foreign = memmem(file->name, file->name_len, modules, sizeof modules - 1) != NULL;
+        bool dead = ends_with(file, ".d.ts") || ends_with(file, ".d.mts") || ends_with(file, ".d.cts") || ends_with(file, ".map") ||
+                    ends_with(file, ".flow");
+        if (!foreign || !dead)
+            files[kept++] = *file;
+    }
+    count = kept;
+}
+
 uint8_t *package_write(const char *head, uint32_t head_len, uint32_t *len)
 {
+    leave_out_dead_weight();
     size_t size = 12 + 20 * (size_t)count + head_len + 1;
     for (uint32_t i = 0; i < count; i++)
         size += files[i].name_len + (files[i].made_kind ? files[i].made_len : files[i].data_len) + 2;

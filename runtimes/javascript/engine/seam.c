@@ -123,7 +123,7 @@ static void track_rejection(JSContext *ctx, JSValueConst promise, JSValueConst r
     rejections[rejection_count++] = (Rejection){JS_DupValue(ctx, promise), JS_DupValue(ctx, reason)};
 }
 
-static void handled_by_us(JSValueConst promise)
+void engine_handled(JSValueConst promise)
 {
     JS_PromiseMarkAsHandled(engine_ctx, promise);
     track_rejection(engine_ctx, promise, JS_UNDEFINED, true, NULL);
@@ -256,7 +256,7 @@ static JSValue start(void)
     }
     bool settled = true;
     if (JS_IsPromise(promise)) {
-        handled_by_us(promise);
+        engine_handled(promise);
         settled = settle(promise);
     } else {
         run_jobs();
@@ -359,7 +359,7 @@ EXPORT("wisp_run") uint64_t wisp_run(uint8_t *bytes, uint32_t len)
         JS_FreeValue(ctx, then);
     }
     if (JS_IsPromise(result)) {
-        handled_by_us(result);
+        engine_handled(result);
         bool settled = settle(result);
         if (!settled)
             return result_text(result, false, true);

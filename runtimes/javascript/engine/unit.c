@@ -105,3 +105,29 @@ JSModuleDef *engine_module_of(JSValueConst module)
 {
     return JS_VALUE_GET_PTR(module);
 }
+
+JSValue engine_require_module(JSContext *ctx, const char *path)
+{
+    JSModuleDef *m = js_host_resolve_imported_module(ctx, "", path, JS_UNDEFINED);
+    if (!m)
+        return JS_EXCEPTION;
+    if (js_resolve_module(ctx, m) < 0) {
+        js_free_modules(ctx, JS_FREE_MODULE_NOT_RESOLVED);
+        return JS_EXCEPTION;
+    }
+    JSValue promise = JS_EvalFunction(ctx, js_dup(JS_MKPTR(JS_TAG_MODULE, m)));
+    if (JS_IsException(promise))
+        return promise;
+    JSPromiseStateEnum state = JS_PromiseState(ctx, promise);
+    JSValue result = JS_PromiseResult(ctx, promise);
+    if (state == JS_PROMISE_REJECTED) {
+        engine_handled(promise);
+        JS_FreeValue(ctx, promise);
+        return JS_Throw(ctx, result);
+    }
+    JS_FreeValue(ctx, result);
+    JS_FreeValue(ctx, promise);
+    if (state == JS_PROMISE_PENDING)
+        return JS_ThrowTypeError(ctx, "require() of %s cannot wait for its top-level await: use import() instead", path);
+    return JS_GetModuleNamespace(ctx, m);
+}

@@ -253,7 +253,8 @@ function requireFile(file, parent, tail = '') {
   const index = indexOf(file);
   const format = formatOf(file, index);
   if (format === 'module') {
-    throw coded(new Error(`require() of ES module ${file} is not supported: use import() instead`), 'ERR_REQUIRE_ESM');
+    const space = native.requireModule(file);
+    return Object.hasOwn(space, 'module.exports') ? space['module.exports'] : space;
   }
   if (format === 'addon') throw addon(file);
   const module = new Module(file, parent);
