@@ -2,7 +2,7 @@
 // Prints a line for each test and why it failed; the exit code is 1 when one did.
 
 const filter = process.argv[2] ?? '';
-const files = ['actions', 'activations', 'packages', 'triggers', 'feeds', 'routes'];
+const files = ['actions', 'activations', 'packages', 'triggers', 'feeds', 'routes', 'javascript'];
 const tests = [];
 for (const file of files) {
   const module = await import(`./${file}.mjs`);
