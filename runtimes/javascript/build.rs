@@ -43,7 +43,7 @@ fn main() {
     for file in ["libregexp.c", "libunicode.c", "dtoa.c"] {
         build.file(quickjs.join(file));
     }
-    for file in ["unit.c", "seam.c", "package.c", "natives.c", "files.c", "environ.c"] {
+    for file in ["unit.c", "seam.c", "package.c", "code.c", "bytes.c", "natives.c", "files.c", "environ.c"] {
         build.file(Path::new("engine").join(file));
         println!("cargo:rerun-if-changed=engine/{file}");
     }

@@ -3,7 +3,9 @@
  * unit.c     QuickJS itself, and what needs its insides
  * seam.c     what the host calls: wisp_alloc, wisp_prepare, wisp_load, wisp_run; the event loop
  * package.c  the files of an action, as uploaded or as prepared
- * natives.c  what the engine's own scripts call
+ * code.c     compiling and loading
+ * bytes.c    bytes and text, digests, compression, URLs
+ * natives.c  what else the engine's own scripts call
  * files.c    the file system of /tmp
  * environ.c  process.env
  */
@@ -75,11 +77,21 @@ bool package_all_code(void);
 
 /* natives.c */
 JSValue engine_natives(JSContext *ctx);
+
+/* code.c */
 /* Set while an upload is being prepared: what is compiled is kept as bytecode. */
 extern bool engine_preparing;
 void engine_module_loader(JSRuntime *rt);
 /* Scripts of the engine that are loaded when first needed. */
 void engine_add_lazy(const char *name, uint32_t name_len, uint8_t *bytecode, uint32_t len);
+void engine_add_code(JSContext *ctx, JSValue natives);
+
+/* bytes.c */
+/* The bytes of a Uint8Array; false with an exception when it is none. */
+bool engine_bytes(JSContext *ctx, JSValueConst value, const uint8_t **bytes, size_t *len);
+/* A string of UTF-8, whatever is wrong in it replaced. */
+JSValue engine_text(JSContext *ctx, const uint8_t *bytes, size_t len);
+void engine_add_bytes(JSContext *ctx, JSValue natives);
 
 /* files.c, environ.c */
 void engine_add_files(JSContext *ctx, JSValue natives);
