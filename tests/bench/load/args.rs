@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::SCENARIOS;
+use crate::{LANGUAGES, SCENARIOS};
 
 pub(crate) const HELP: &str = "\
-cargo bench --bench load -- [--only NAME]… [--seconds S] [--rounds N] [--quick]
+cargo bench --bench load -- [--languages] [--only NAME]… [--seconds S] [--rounds N] [--quick]
 
   --only NAME    one scenario (repeatable): bare core handler command spread first-call first-instance
-                 neighbour density accept sequence fire web web-cached wasi-http
+                 neighbour density accept sequence fire web web-cached; of languages javascript python wasi-http
+  --languages    those of languages instead of the others
   --seconds S    length of one measurement, default 4
   --rounds N     rounds of bare server and Wisp in turns, default 5
   --quick        shorter and fewer: to see that it works, not to quote";
@@ -27,7 +28,7 @@ pub(crate) enum Asked {
 
 /// How to measure.
 pub(crate) struct Args {
-    /// Scenarios to run; all when empty.
+    /// Scenarios to run.
     pub(crate) only: Vec<String>,
     /// Length of one measurement.
     pub(crate) measure: Duration,
@@ -42,6 +43,10 @@ impl Args {
     pub(crate) fn count(&self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
     }
+}
+
+fn of_languages() -> impl Iterator<Item = &'static str> {
+    SCENARIOS[SCENARIOS.len() - LANGUAGES..].iter().copied()
 }
 
 pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
@@ -73,12 +78,20 @@ pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
                 args.measure = Duration::try_from_secs_f64(seconds).context("--seconds")?;
             }
             "--rounds" => args.rounds = value()?.parse().context("--rounds needs a number")?,
+            "--languages" => args.only.extend(of_languages().map(str::to_owned)),
             "--quick" => args.quick = true,
             other => bail!("{other} is unknown\n\n{HELP}"),
         }
     }
     if !bench {
         return Ok(Asked::Nothing);
+    }
+    if args.only.is_empty() {
+        let others = SCENARIOS.len() - LANGUAGES;
+        args.only = SCENARIOS[..others]
+            .iter()
+            .map(ToString::to_string)
+            .collect();
     }
     if args.measure.is_zero() {
         args.measure = Duration::from_secs(if args.quick { 1 } else { 4 });

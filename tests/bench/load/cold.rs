@@ -18,9 +18,9 @@ const PARAMS: &str = r#"{"name":"stranger"}"#;
 const ANSWER: &str = r#"{"greeting":"Hello, stranger!"}"#;
 
 /// Goals, milliseconds above the median of warm calls.
-struct Goals {
-    p50_ms: Option<f64>,
-    p99_ms: f64,
+pub(crate) struct Goals {
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p99_ms: f64,
 }
 
 /// The first call of actions that are on disk only: each a program of its own, compiled before the server was started.
@@ -108,7 +108,7 @@ pub(crate) async fn first_instance(args: &Args) -> Result<Vec<Row>> {
 }
 
 /// Latencies of `cold`, each called once, and of `warm`, called before each of them.
-async fn in_turns(
+pub(crate) async fn in_turns(
     server: &Server,
     cold: &[Call],
     warm: &Call,
@@ -130,7 +130,12 @@ async fn in_turns(
 }
 
 /// Cold quantiles less the median of warm calls, which is stricter than less the same quantile.
-fn above(scenario: &str, cold: &Histogram<u64>, warm: &Histogram<u64>, goals: &Goals) -> Row {
+pub(crate) fn above(
+    scenario: &str,
+    cold: &Histogram<u64>,
+    warm: &Histogram<u64>,
+    goals: &Goals,
+) -> Row {
     let quantile = |latency, quantile| quantile_ms(latency, quantile);
     let base = quantile(warm, 0.5);
     let (p50, p99) = (quantile(cold, 0.5) - base, quantile(cold, 0.99) - base);

@@ -21,6 +21,7 @@ mod density;
 mod drive;
 mod fire;
 mod guests;
+mod languages;
 mod machine;
 mod neighbour;
 mod pacer;
@@ -39,8 +40,8 @@ use anyhow::Result;
 use args::{Args, Asked};
 use report::{Report, Row, say};
 
-/// Every scenario, in the order they run.
-const SCENARIOS: [&str; 15] = [
+/// Every scenario, in the order they run; the last [`LANGUAGES`] only when they are asked for.
+const SCENARIOS: [&str; 17] = [
     "bare",
     "core",
     "handler",
@@ -55,8 +56,13 @@ const SCENARIOS: [&str; 15] = [
     "fire",
     "web",
     "web-cached",
+    "javascript",
+    "python",
     "wasi-http",
 ];
+
+/// How many of them `--languages` means.
+const LANGUAGES: usize = 3;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
@@ -94,7 +100,7 @@ fn bench(args: &Args) -> ExitCode {
     };
     let mut report = Report::new(machine::describe(), args);
     for scenario in SCENARIOS {
-        if !args.only.is_empty() && !args.only.iter().any(|only| only == scenario) {
+        if !args.only.iter().any(|only| only == scenario) {
             continue;
         }
         say(&format!("\n== {scenario}"));
@@ -129,6 +135,8 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "fire" => fire::fire(args).await,
         "web" => web::run(args).await,
         "web-cached" => web::cached(args).await,
+        "javascript" => languages::javascript(args).await,
+        "python" => languages::python(args).await,
         "wasi-http" => wasi_http::run(args).await,
         other => anyhow::bail!("there is no scenario {other}"),
     }

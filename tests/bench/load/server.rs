@@ -25,6 +25,16 @@ pub(crate) struct Server {
     folder: TempDir,
 }
 
+/// Bytes of memory, from `smaps_rollup`.
+pub(crate) struct Memory {
+    /// Every mapping's pages, as often as they are mapped.
+    pub(crate) resident: u64,
+    /// Pages mapped several times divided among the mappings.
+    pub(crate) shares: u64,
+    /// Pages mapped once.
+    pub(crate) private: u64,
+}
+
 impl Server {
     /// Starts a server on an empty data folder with `config`, what differs from the defaults.
     pub(crate) async fn start(config: &str) -> Result<Self> {
@@ -106,6 +116,22 @@ impl Server {
             .and_then(|line| line.trim().strip_suffix(" kB"))
             .context("VmRSS")?;
         Ok(kib.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Its memory, by who has it.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let rollup = std::fs::read_to_string(self.proc("smaps_rollup")?)?;
+        let bytes = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            let kib: u64 = kib.with_context(|| name.to_owned())?.trim().parse()?;
+            anyhow::Ok(kib * 1024)
+        };
+        Ok(Memory {
+            resident: bytes("Rss:")?,
+            shares: bytes("Pss:")?,
+            private: bytes("Private_Clean:")? + bytes("Private_Dirty:")?,
+        })
     }
 
     /// CPU time it has used, seconds.
