@@ -248,3 +248,41 @@ fn the_webs_globals_are_there() {
         ("typeof WebAssembly", json!("undefined")),
     ]);
 }
+
+#[test]
+fn requests_go_out_on_the_policy_of_the_server() {
+    let api = "process.env.__OW_API_HOST";
+    let row = |code: &str| code.replace("API", api);
+    let codes = [
+        row(
+            "await (async () => { const r = await fetch(API + '/ping'); return [r.status, await r.text()]; })()",
+        ),
+        row("(await (await fetch(new Request(API + '/'))).json()).support !== undefined"),
+        row(
+            "await (async () => { let n = 0; for await (const part of (await fetch(API + '/')).body) n += part.length; return n > 100; })()",
+        ),
+        row("(await Promise.all([1, 2, 3].map(() => fetch(API + '/ping')))).map((r) => r.status)"),
+        row(
+            "(await fetch(API + '/api/v1/namespaces', { headers: { authorization: 'Basic x' } })).status",
+        ),
+        row(
+            "await new Promise((ok, no) => require('http').get(API + '/ping', (r) => { let text = ''; r.on('data', (part) => { text += part; }); r.on('end', () => ok([r.statusCode, text])); }).on('error', no))",
+        ),
+        row("await fetch(API + '/ping', { signal: AbortSignal.abort() }).catch((e) => e.name)"),
+        row("await fetch('http://10.0.0.1/').catch((e) => e.message)"),
+        row(
+            "await new Promise((ok) => require('http').get('http://10.0.0.1/', ok).on('error', (e) => ok(typeof e.code)))",
+        ),
+    ];
+    worth(&[
+        (&codes[0], json!([200, "pong"])),
+        (&codes[1], json!(true)),
+        (&codes[2], json!(true)),
+        (&codes[3], json!([200, 200, 200])),
+        (&codes[4], json!(401)),
+        (&codes[5], json!([200, "pong"])),
+        (&codes[6], json!("AbortError")),
+        (&codes[7], json!("fetch failed")),
+        (&codes[8], json!("string")),
+    ]);
+}
