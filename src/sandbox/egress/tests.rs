@@ -257,7 +257,6 @@ async fn bytes_are_counted_and_connections_are_bounded() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
-        let mut open = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             head(&mut stream).await;
