@@ -116,7 +116,8 @@ function optionsOf(secure, input, options, done) {
 
 class ClientRequest extends stream.Writable {
   constructor(options, done, secure) {
-    super({ decodeStrings: true });
+    // The answer comes after the last byte was written: being done with writing is not the end.
+    super({ decodeStrings: true, autoDestroy: false });
     const protocol = options.protocol ?? options.agent?.protocol ?? (secure ? 'https:' : 'http:');
     const expected = secure ? 'https:' : 'http:';
     if (protocol !== expected) {
