@@ -56,7 +56,7 @@ fn the_default_file_mentions_every_key() {
 fn an_unknown_key_is_refused_with_its_line() {
     assert_eq!(
         refusal("[server]\nlisten = \"127.0.0.1:1\"\nlisen = 3\n"),
-        "wisp.toml:3: unknown field `lisen`, expected one of `listen`, `data`, `compiler`, `api_host`"
+        "wisp.toml:3: unknown field `lisen`, expected one of `listen`, `data`, `artefacts`, `compiler`, `api_host`"
     );
     let section = refusal("\n\n[sever]\n");
     assert!(

@@ -20,8 +20,8 @@ mod shortcuts;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -111,6 +111,16 @@ pub(crate) struct Occupancy {
     pub(crate) memory_used_bytes: usize,
     pub(crate) memory_budget_bytes: usize,
     pub(crate) evictions: u64,
+}
+
+/// See [`Pool::give_up`].
+pub(crate) struct GiveUp(Weak<Shared>);
+
+impl GiveUp {
+    /// Gives up at least one idle instance; `false` when there is none.
+    pub(crate) fn one(&self) -> bool {
+        self.0.upgrade().is_some_and(|shared| shared.evict(0, 1))
+    }
 }
 
 /// A place for one run.
@@ -253,6 +263,11 @@ impl Pool {
             Arc::strong_count(lane) > 1 || !lane.is_forgotten(&*shared.policy, now)
         });
         ended
+    }
+
+    /// For others who need an instance slot: gives up idle instances for as long as the pool is there.
+    pub(crate) fn give_up(&self) -> GiveUp {
+        GiveUp(Arc::downgrade(&self.shared))
     }
 
     /// How full it is.

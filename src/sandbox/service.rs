@@ -114,6 +114,13 @@ impl Wasmtime {
         }))
     }
 
+    /// Says how a slot is had when none is free and source is to be prepared; `give_up` tells whether it gave one up. Only
+    /// the first of these counts.
+    pub(crate) fn when_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
+        // A second one would be that of another pool: there is one.
+        drop(self.prepare.full.set(Box::new(give_up)));
+    }
+
     /// What was chosen for this machine, and why: a line each.
     pub(crate) fn describe(&self) -> Vec<String> {
         self.inner.engines.describe()

@@ -1,5 +1,5 @@
 //! Python as its users meet it: source and zips are uploaded and called over the wire; what cannot become an action is
-//! refused with its own words. Packages come from PyPI when the tests run.
+//! refused with its own words. Packages come from `PyPI` when the tests run.
 
 use std::fs;
 use std::path::Path;
@@ -96,42 +96,41 @@ fn source_in_python_is_called_like_any_action() {
 
     assert_eq!(ask("async").0["result"], json!({ "values": [1, 2, 3] }));
     assert_eq!(ask("list").0["result"], json!([1, 2]));
-    has(
-        &ask("stuck").0.to_string(),
-        &["application error", "can no longer happen"],
-    );
-    has(
-        &ask("recursion").0.to_string(),
-        &["application error", "maximum recursion depth exceeded"],
-    );
-    has(
-        &ask("nested").0.to_string(),
-        &["application error", "nested too deeply"],
-    );
-    has(
-        &ask("set").0.to_string(),
-        &["application error", "not JSON: Object of type set"],
-    );
-    has(
-        &ask("nan").0.to_string(),
-        &["application error", "not JSON: Out of range float"],
-    );
-    has(
-        &ask("cycle").0.to_string(),
-        &["application error", "not JSON: Circular reference"],
-    );
-    has(
-        &ask("text").0.to_string(),
-        &["action developer error", "did not produce a valid JSON"],
-    );
-    has(
-        &ask("exit").0.to_string(),
-        &["action developer error", "exited"],
-    );
-    has(
-        &ask("thread").0.to_string(),
-        &["application error", "can't start new thread"],
-    );
+}
+
+#[test]
+fn what_fails_in_python_says_why() {
+    let tenant = shared().tenant();
+    deploy(&tenant, "cases", CASES);
+    for (what, status, text) in [
+        ("stuck", "application error", "can no longer happen"),
+        (
+            "recursion",
+            "application error",
+            "maximum recursion depth exceeded",
+        ),
+        ("nested", "application error", "nested too deeply"),
+        ("set", "application error", "not JSON: Object of type set"),
+        ("nan", "application error", "not JSON: Out of range float"),
+        ("cycle", "application error", "not JSON: Circular reference"),
+        (
+            "text",
+            "action developer error",
+            "did not produce a valid JSON",
+        ),
+        ("exit", "action developer error", "exited"),
+        ("thread", "application error", "can't start new thread"),
+    ] {
+        let (response, _) = call(&tenant, "cases", &json!({ "do": what }));
+        has(&response.to_string(), &[status, text]);
+    }
+}
+
+#[test]
+fn the_library_of_python_is_there() {
+    let tenant = shared().tenant();
+    deploy(&tenant, "cases", CASES);
+    let ask = |what: &str| call(&tenant, "cases", &json!({ "do": what, "name": "Wörld ☃" }));
     assert_eq!(ask("library").0["result"], json!({ "missing": [] }));
     let (http, log) = ask("http");
     let http = &http["result"];
@@ -314,7 +313,7 @@ fn a_zip_brings_its_own_modules_and_files() {
     assert_eq!(call(&tenant, "zipped", &json!({})).0["result"], expected);
 }
 
-/// What PyPI has, as a zip of it would hold it. Some of these wheels carry C extensions beside their Python.
+/// What `PyPI` has, as a zip of it would hold it. Some of these wheels carry C extensions beside their Python.
 fn from_pypi(packages: &[&str]) -> Vec<(String, Vec<u8>)> {
     let folder = tempfile::tempdir().unwrap();
     let mut pip = Command::new("python3");

@@ -78,8 +78,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ruzstd", &["sandbox/language/"]),
     ("tokio_rustls", &["sandbox/egress/"]),
     ("webpki_roots", &["sandbox/egress/"]),
-    ("axum", &["api/", "app.rs"]),
-    ("tower", &["api/", "app.rs"]),
+    ("axum", &["api/", "app/"]),
+    ("tower", &["api/", "app/"]),
     ("hyper", &["api/", "sandbox/egress/"]),
     ("hyper_util", &["api/", "sandbox/egress/"]),
     ("rusqlite", &["store/embedded/"]),
@@ -92,8 +92,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("ureq", &["cli/"]),
     ("serde_saphyr", &["cli/"]),
     ("toml", &["config.rs", "cli/"]),
-    ("anyhow", &["main.rs", "app.rs", "cli/"]),
-    ("metrics_exporter_prometheus", &["telemetry/", "app.rs"]),
+    ("anyhow", &["main.rs", "app/", "cli/"]),
+    ("metrics_exporter_prometheus", &["telemetry/", "app/"]),
 ];
 
 /// Longest source file, tests not counted.

@@ -4,8 +4,8 @@
 //! serve, a short deadline, and memory of its own limit. Only a few run at one time, and what they take together is bounded
 //! by that.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +40,8 @@ pub(in super::super) struct Prepare {
     waiting_max: usize,
     timeout: Duration,
     memory_bytes_max: usize,
+    /// How a slot is had when none is free.
+    pub(in super::super) full: Arc<OnceLock<GiveUp>>,
 }
 
 /// Counts somebody who waits.
@@ -64,6 +66,9 @@ impl Grant for Bounded {
     }
 }
 
+/// Gives up an idle instance, if there is one.
+pub(in super::super) type GiveUp = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// What one piece is prepared with.
 struct Job {
     /// The engine, with no code of anybody's.
@@ -72,6 +77,7 @@ struct Job {
     package: Vec<u8>,
     timeout: Duration,
     memory_bytes_max: usize,
+    full: Arc<OnceLock<GiveUp>>,
 }
 
 impl Prepare {
@@ -85,6 +91,7 @@ impl Prepare {
             waiting_max: config.prepare_waiting_max,
             timeout: Duration::from_millis(config.prepare_timeout_ms),
             memory_bytes_max: config.prepare_memory_mib_max << 20,
+            full: Arc::default(),
         }
     }
 
@@ -115,6 +122,7 @@ impl Prepare {
             package: package.bytes,
             timeout: self.timeout,
             memory_bytes_max: self.memory_bytes_max,
+            full: Arc::clone(&self.full),
         };
         on_its_own_thread(job, permit).await
     }
@@ -146,7 +154,10 @@ impl Job {
             if let Some(done) = self.attempt().await {
                 return done;
             }
-            sleep(SLOT_WAIT).await;
+            // Idle instances may have them all, for as long as they are kept.
+            if !self.full.get().is_some_and(|give_up| give_up()) {
+                sleep(SLOT_WAIT).await;
+            }
         }
         Err(Refused::Unavailable(
             "All instance slots are in use; try again later.".into(),

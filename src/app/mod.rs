@@ -1,13 +1,15 @@
-//! The composition root: builds every part from a [`Config`], serves, and takes it all down again. The only file that
-//! picks backends and the only one that sees both the front and the back.
+//! The composition root: builds every part from a [`Config`], serves, and takes it all down again. The only module
+//! that picks backends and the only one that sees both the front and the back.
 //!
 //! Order matters at both ends. Up: the data folder is taken first (a second server stops there), then everything is
 //! built, then the port is opened, then what a former process had accepted is queued again, and only then is anything
 //! served. Down: no new connections, requests in flight are finished, then runs are, then the store is closed.
 
+mod engine;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -17,18 +19,17 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
+
+use engine::Engine;
 
 use crate::api;
 use crate::auth::{self, Keys, Throttle};
 use crate::config::{self, Config};
 use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
-use crate::invoke::{self, Events, Invoker, Running, Upload, UploadError, Waits};
-use crate::model::{Action, Digest, Timestamp};
-use crate::pool::{self, Pool};
-use crate::queue::message::Work;
-use crate::queue::{Hands, MemoryQueue, Queue, Replies};
+use crate::invoke::{self, Invoker, Upload, UploadError};
+use crate::model::Digest;
+use crate::pool;
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Source, Wasmtime};
 use crate::store::catalog::Catalog;
 use crate::store::keyvalue::KeyValue;
@@ -37,17 +38,10 @@ use crate::store::sealed::Sealed;
 use crate::store::watched::{Hub, Watched};
 use crate::store::{Store, Tenants, embedded};
 use crate::system;
-use crate::telemetry::metrics::{self, Gauges};
-use crate::worker::{Worker, WorkerHands};
+use crate::telemetry::metrics;
 
 /// Actions kept in memory, without their code: some KiB each.
 const CATALOG_ENTRIES_MAX: usize = 20_000;
-/// How often queues are looked at for callers that waited too long.
-const TICK: Duration = Duration::from_millis(50);
-/// How often idle instances are looked at; a keep-alive is exact to this.
-const REAP: Duration = Duration::from_secs(1);
-/// How often records past their retention are looked for.
-const EXPIRE: Duration = Duration::from_secs(60);
 /// Longest time a drain waits for records to be written before the store is closed.
 const FLUSH_MAX: Duration = Duration::from_secs(10);
 /// Longest time that guests may take to be dropped: they yield about every millisecond.
@@ -68,34 +62,6 @@ pub struct App {
     upkeep: JoinSet<()>,
     /// Threads that guests compute on. Taken when it is shut down, which must not happen by dropping it here.
     guests: Option<Runtime>,
-}
-
-/// The back, joined.
-#[derive(Clone)]
-struct Engine {
-    queue: Arc<dyn Queue>,
-    pool: Pool,
-    worker: Arc<Worker>,
-    /// The queue knows the worker weakly; this keeps it.
-    _hands: Arc<WorkerHands>,
-    waits: Arc<Waits>,
-    /// What is made of several actions and runs.
-    running: Arc<Running>,
-    /// Who watches records as they are put.
-    hub: Arc<Hub>,
-    /// What goes on behind answers.
-    events: Arc<Events>,
-    store: Store,
-    /// What encrypts what is stored.
-    seal: Arc<Seal>,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("worker", &self.worker)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The sandbox, as uploads need it.
@@ -447,197 +413,4 @@ fn state(
         store,
     };
     Ok((state, invoker))
-}
-
-impl Engine {
-    fn new(
-        config: &Config,
-        sandbox: &Arc<Wasmtime>,
-        store: &Store,
-        guests: &Runtime,
-        hub: Arc<Hub>,
-        seal: Arc<Seal>,
-    ) -> Self {
-        let queue = MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted));
-        let pool = Pool::new(
-            &config.pool,
-            Arc::clone(sandbox) as _,
-            memory_budget(config),
-        );
-        let worker = Worker::new(
-            &config.worker,
-            cores(),
-            Arc::clone(&queue) as _,
-            pool.clone(),
-            store.clone(),
-            guests.handle().clone(),
-        );
-        let hands = Arc::new(WorkerHands(Arc::clone(&worker)));
-        let waits = Arc::new(Waits::default());
-        let (weak_hands, weak_waits) = (Arc::downgrade(&hands), Arc::downgrade(&waits));
-        queue.attach(
-            weak_hands as Weak<dyn Hands>,
-            weak_waits as Weak<dyn Replies>,
-        );
-        Self {
-            queue,
-            pool,
-            worker,
-            _hands: hands,
-            waits,
-            running: Arc::default(),
-            hub,
-            events: Arc::new(Events::new(config.invoke.clone())),
-            store: store.clone(),
-            seal,
-        }
-    }
-
-    /// Queues again what a former process accepted and did not finish; returns how much.
-    async fn recover(&self, invoker: &Invoker) -> anyhow::Result<usize> {
-        let mut unfinished = Vec::new();
-        let mut composed = 0;
-        let cancelled = invoker.former_cancels().await?;
-        for pending in self.store.accepted.pending().await? {
-            invoker.stop_again(&cancelled, pending.id, &pending.work);
-            if invoker.recover_event(&pending).await? {
-                composed += 1;
-                continue;
-            }
-            match serde_json::from_slice::<Work>(&pending.work) {
-                Ok(mut work) if work.version == Work::VERSION => {
-                    self.unseal(&mut work);
-                    let recorded = self.store.activations.get(&work.namespace, work.id).await?;
-                    match recorded {
-                        // It had ended; only its settlement was lost.
-                        Some(_) => {
-                            self.store.accepted.settle(work.id);
-                            self.queue.cancels().forget(work.id);
-                        }
-                        None => {
-                            if Worker::gives_up(pending.begun)
-                                && let Err(error) = invoker.bury_work(&work, pending.begun).await
-                            {
-                                tracing::error!(activation = %work.id, %error, "a dead letter could not be kept");
-                            }
-                            if Invoker::composes(&work) {
-                                invoker.recover(work, pending.begun).await?;
-                                composed += 1;
-                            } else {
-                                unfinished.push((work, pending.begun));
-                            }
-                        }
-                    }
-                }
-                Ok(work) => {
-                    tracing::error!(activation = %pending.id, version = work.version, "accepted work of another release is left alone");
-                }
-                Err(error) => {
-                    tracing::error!(activation = %pending.id, %error, "accepted work cannot be read and is left alone");
-                }
-            }
-        }
-        Ok(composed + self.worker.recover(unfinished))
-    }
-
-    /// Decrypts the parameters that came with the work's action: of its own namespace, and of packages it was reached through.
-    fn unseal(&self, work: &mut Work) {
-        let mut action = Action::clone(&work.action);
-        let reached = work.action.address();
-        let namespaces = [
-            &work.action.fqn.namespace,
-            &reached.namespace,
-            &work.namespace,
-        ];
-        self.seal.open(&namespaces, &mut action.parameters);
-        work.action = Arc::new(action);
-    }
-
-    /// What happens now and then, until the set is shut down.
-    fn upkeep(&self) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        let worker = Arc::clone(&self.worker);
-        tasks.spawn(every(TICK, move || {
-            worker.tick();
-            std::future::ready(())
-        }));
-        let worker = Arc::clone(&self.worker);
-        tasks.spawn(every(REAP, move || {
-            // Dropping many instances takes a while: not on a thread that serves.
-            let worker = Arc::clone(&worker);
-            let reaped = tokio::task::spawn_blocking(move || worker.reap());
-            async move { drop(reaped.await) }
-        }));
-        let store = self.store.clone();
-        tasks.spawn(every(EXPIRE, move || {
-            let Store {
-                activations, items, ..
-            } = store.clone();
-            async move {
-                // First, since it is the records' expiry that gives free pages back to the disk.
-                if let Err(error) = items.expire_items(Timestamp::now()).await {
-                    tracing::warn!(%error, "expired items could not be removed");
-                }
-                match activations.expire(Timestamp::now()).await {
-                    Ok(0) => {}
-                    Ok(count) => {
-                        tracing::info!(count, "activation records are past their retention");
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "old activation records could not be removed");
-                    }
-                }
-            }
-        }));
-        tasks
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.store.activations.has_room() {
-            Ok(())
-        } else {
-            Err(
-                "the store cannot keep up or has no room on its disk: activation records wait"
-                    .to_owned(),
-            )
-        }
-    }
-
-    fn gauges(&self, sandbox: &dyn Sandbox) -> Gauges {
-        let (backlog, pool, programs) = (
-            self.queue.backlog(),
-            self.pool.occupancy(),
-            sandbox.occupancy(),
-        );
-        let (fires_pending, retries_waiting) = self.events.waiting();
-        Gauges {
-            queue_depth: backlog.count,
-            queue_bytes: backlog.bytes,
-            queue_oldest_age: backlog.oldest_age,
-            runs: self.worker.runs(),
-            runs_max: self.worker.runs_max(),
-            idle: pool.idle,
-            running: pool.running,
-            programs: programs.programs,
-            program_bytes: programs.program_bytes,
-            slots_used: programs.slots_used,
-            slots: programs.slots,
-            evictions: pool.evictions,
-            memory_used_bytes: pool.memory_used_bytes,
-            memory_budget_bytes: pool.memory_budget_bytes,
-            inflight: self.waits.count(),
-            fires_pending,
-            retries_waiting,
-        }
-    }
-}
-
-/// Calls `what` every `period`; one that takes longer delays the next.
-async fn every<F: Future<Output = ()>>(period: Duration, mut what: impl FnMut() -> F) {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        what().await;
-    }
 }
