@@ -46,7 +46,7 @@ template() { # language, whether its tool is there
 rust_for_wasm() {
   [ -n "${WISP_CARGO:-}" ] || [ -d "$(rustc --print target-libdir --target wasm32-wasip1 2>&1)" ]
 }
-zig() { [ -n "${WISP_ZIG:-}" ] || have zig; }
+zig_is_there() { [ -n "${WISP_ZIG:-}" ] || have zig; }
 clang() { [ -n "${WISP_CC:-}" ] || { have clang && have wasm-ld; }; }
 go_1_24() { have go && [ "$(printf '%s\n' go1.24 "$(go env GOVERSION)" | sort -V | head -n 1)" = go1.24 ]; }
 
@@ -57,7 +57,7 @@ template rust rust_for_wasm
 template go go_1_24
 template c clang
 template assemblyscript have npm
-template zig zig
+template zig zig_is_there
 template javascript true
 template python true
 
