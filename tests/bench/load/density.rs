@@ -21,8 +21,6 @@ const CONFIG: &str = "\
 [pool]
 keep_alive_s = 3600
 ";
-/// Connections of the burst before the first look, as many as make the instances before the second.
-const BURST: usize = 64;
 /// How much slower a warm call may be before it counts as changed: what two runs of one server differ by.
 const NOISE: f64 = 1.15;
 
@@ -90,10 +88,6 @@ async fn instances(args: &Args) -> Result<Vec<Row>> {
     };
     warm.deploy(&server, &echo, PARAMS, PARAMS).await?;
     let calls = Calls::from(warm.invoke("warm", PARAMS)?);
-    // Threads that have just been busy answer one caller later than those that never were: both looks come after a burst.
-    drive::closed(server.addr, &calls, BURST, args.measure)
-        .await?
-        .checked()?;
     let latency_before = latency(&server, &calls, args).await?;
     let filled = fill(&server, &shape).await?;
     let latency_after = latency(&server, &calls, args).await?;
