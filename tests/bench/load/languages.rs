@@ -3,7 +3,7 @@
 //! Every action is a program of its own, so that nothing but the language's engine is shared.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::api::Tenant;
@@ -123,7 +123,9 @@ impl Language {
         let mut connection = Connection::open(server.addr).await?;
         connection.call(&self.put(&tenant, 0)?).await?;
         let got = connection.call(&tenant.invoke("hello-0", PARAMS)?).await?;
-        ensure!(got == ANSWER, "it answered {got:?}, not {ANSWER}");
+        let (got, wanted): (Value, Value) =
+            (serde_json::from_slice(&got)?, serde_json::from_str(ANSWER)?);
+        ensure!(got == wanted, "it answered {got}, not {wanted}");
         Ok((server, tenant))
     }
 }
