@@ -10,6 +10,8 @@ mod ahead;
 mod api;
 mod auth;
 mod invoke;
+#[allow(dead_code, reason = "used by what follows")]
+mod link;
 mod pool;
 mod queue;
 mod sandbox;

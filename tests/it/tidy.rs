@@ -16,15 +16,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ahead", &[]),
     ("telemetry", &["model"]),
     ("scheduler", &["model"]),
-    ("store", &["ahead", "model", "telemetry"]),
+    // Redis, for those who share it with other nodes.
+    ("link", &["telemetry"]),
+    ("store", &["ahead", "link", "model", "telemetry"]),
     // What is accepted must be on disk before it is queued.
-    ("queue", &["model", "scheduler", "store", "telemetry"]),
+    (
+        "queue",
+        &["link", "model", "scheduler", "store", "telemetry"],
+    ),
     ("sandbox", &["ahead", "model", "telemetry"]),
     (
         "pool",
         &["ahead", "model", "sandbox", "scheduler", "telemetry"],
     ),
-    ("auth", &["model", "store", "telemetry"]),
+    ("auth", &["link", "model", "store", "telemetry"]),
     // Rules, steps and web actions are entitled and throttled where they are run.
     ("invoke", &["auth", "model", "queue", "store", "telemetry"]),
     (
@@ -50,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "auth",
             "invoke",
+            "link",
             "model",
             "pool",
             "queue",
@@ -76,7 +82,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // The client looks into an archive to tell what language it is in.
     ("zip", &["sandbox/", "cli/code.rs"]),
     ("ruzstd", &["sandbox/language/"]),
-    ("tokio_rustls", &["sandbox/egress/"]),
+    ("redis", &["link/"]),
+    ("tokio_rustls", &["link/", "sandbox/egress/"]),
     ("webpki_roots", &["sandbox/egress/"]),
     ("axum", &["api/", "app/"]),
     ("tower", &["api/", "app/"]),
