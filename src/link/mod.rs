@@ -297,3 +297,8 @@ impl Link {
         ears::listen(self.clone(), prefixes)
     }
 }
+
+/// What an answer, or a part of one, says; `None` when it has another shape.
+pub(crate) fn read<T: FromRedisValue>(value: Value) -> Option<T> {
+    T::from_redis_value(value).ok()
+}

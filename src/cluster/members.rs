@@ -1,0 +1,164 @@
+//! Who else lives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use super::{Node, Role};
+use crate::link::{self, Batch, Link, Script, Value, cmd};
+
+/// Nodes that were read of together. More are not looked at: a node that knows this many others finds one with room.
+const MEMBERS_MAX: usize = 4096;
+
+/// What a node says of itself. Unknown fields are ignored, missing ones are as nothing: releases may differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    pub(crate) address: String,
+    pub(crate) version: String,
+    /// Runs in progress, and the most there may be.
+    pub(crate) runs: usize,
+    pub(crate) runs_max: usize,
+    /// Bytes of guests' memory in use, and the most there may be.
+    pub(crate) memory_used: usize,
+    pub(crate) memory_max: usize,
+    /// Warm instances that do nothing.
+    pub(crate) idle: usize,
+    /// Work taken from streams that waits here, and lanes held.
+    pub(crate) waiting: usize,
+    pub(crate) lanes: usize,
+}
+
+/// Those who live, as of the last look.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// By id, in order.
+    pub(crate) living: Vec<(Arc<str>, Member)>,
+    /// Whose lease has ended, and what they held was not taken over yet.
+    pub(crate) dead: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Members {
+    nodes: String,
+    facts: String,
+    view: RwLock<Arc<View>>,
+}
+
+/// Renews a node's lease and what it says of itself; Redis's time.
+static BEAT: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) \
+     redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) \
+     return now",
+);
+
+/// Who is there: time, then id, end of lease and facts of each.
+static LOOK: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local out = { t[1] * 1000 + math.floor(t[2] / 1000) } \
+     local all = redis.call('ZRANGE', KEYS[1], 0, ARGV[1], 'WITHSCORES') \
+     for i = 1, #all, 2 do \
+       out[#out + 1] = { all[i], tonumber(all[i + 1]), redis.call('HGET', KEYS[2], all[i]) or '' } \
+     end \
+     return out",
+);
+
+impl Members {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            nodes: format!("{prefix}:n:{{nodes}}:leases"),
+            facts: format!("{prefix}:n:{{nodes}}:facts"),
+            view: RwLock::default(),
+        }
+    }
+
+    /// As of the last look.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    /// Appends the renewal of `node`'s lease.
+    pub(crate) fn beat(&self, node: &Node, facts: &Member, batch: &mut Batch) {
+        let lease_ms = u64::try_from(node.config.lease().as_millis()).unwrap_or(u64::MAX);
+        let mut call = BEAT.call(&[&self.nodes, &self.facts]);
+        call.arg(node.id())
+            .arg(lease_ms)
+            .arg(serde_json::to_string(facts).unwrap_or_default());
+        batch.call(&BEAT, call);
+    }
+
+    /// Reads who is there.
+    pub(crate) async fn look(&self, link: &Link, node: &Node) -> link::Result<Arc<View>> {
+        let mut call = LOOK.call(&[&self.nodes, &self.facts]);
+        call.arg(MEMBERS_MAX);
+        let answer: Vec<Value> = link.call(&LOOK, &call).await?;
+        let mut answer = answer.into_iter();
+        let Some(Value::Int(now)) = answer.next() else {
+            return Err(link::Error::Unexpected(
+                "a list of nodes without a time".to_owned(),
+            ));
+        };
+        node.note_time(u64::try_from(now).unwrap_or(0));
+        let mut view = View::default();
+        for one in answer {
+            let Some((id, until, facts)) = link::read::<(String, i64, String)>(one) else {
+                continue;
+            };
+            if until >= now {
+                // Facts that cannot be read make a node without capacity, not an error.
+                let facts = serde_json::from_str(&facts).unwrap_or_default();
+                view.living.push((id.into(), facts));
+            } else {
+                view.dead.push(id);
+            }
+        }
+        view.living.sort_by(|a, b| a.0.cmp(&b.0));
+        let view = Arc::new(view);
+        *self.view.write() = Arc::clone(&view);
+        Ok(view)
+    }
+
+    /// Removes a node: one that leaves, or whose things were all taken over.
+    pub(crate) async fn remove(&self, link: &Link, id: &str) -> link::Result<()> {
+        let mut batch = Batch::default();
+        batch.push(cmd("ZREM").arg(&self.nodes).arg(id).clone());
+        batch.push(cmd("HDEL").arg(&self.facts).arg(id).clone());
+        for answer in link.run(&batch).await? {
+            answer?;
+        }
+        Ok(())
+    }
+
+    /// How often to look when this many live, so that all of them together do not keep Redis busy.
+    pub(crate) fn look_every(&self, lease: Duration) -> Duration {
+        let living = u32::try_from(self.view().living.len()).unwrap_or(u32::MAX);
+        (lease / 5) * (1 + living / 20)
+    }
+}
+
+impl View {
+    /// The member `id`, if it lives.
+    pub(crate) fn get(&self, id: &str) -> Option<&Member> {
+        let index = self
+            .living
+            .binary_search_by(|(one, _)| (**one).cmp(id))
+            .ok()?;
+        self.living.get(index).map(|(_, member)| member)
+    }
+
+    /// Ids to where they stand in `living`.
+    pub(crate) fn index(&self) -> HashMap<&str, usize> {
+        self.living
+            .iter()
+            .enumerate()
+            .map(|(index, (id, _))| (&**id, index))
+            .collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! The nodes of a cluster: who lives, with what capacity, and whether this node may still act as one of them.
+//!
+//! There is no leader. Each node renews its own **lease** in Redis and reads who else did. Everything a node holds
+//! (entries of streams, slots, places) is held under that lease and renewed with it.
+//!
+//! Invariants:
+//! - a node's own view of its lease ends before Redis's: the node counts from before it asked, Redis from when it heard, and the
+//!   node ends a margin earlier. No wall clocks are compared: nodes count on their monotonic clocks, Redis on its own;
+//! - a node whose view has ended starts nothing and ends what it runs ([`Fence`]), because others may have taken it over. It
+//!   comes back under another name, so that nothing it held before is taken for what it holds now.
+
+mod members;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+pub(crate) use members::{Member, Members, View};
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Serves the API and runs actions.
+    #[default]
+    All,
+    /// Serves the API; its actions run elsewhere.
+    Front,
+    /// Runs actions. Its API answers, too, but nobody needs to be sent there.
+    Worker,
+}
+
+impl Role {
+    /// Whether it runs actions.
+    pub(crate) fn runs(self) -> bool {
+        self != Self::Front
+    }
+}
+
+/// The `[cluster]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What this node does.
+    pub(crate) role: Role,
+    /// Seconds after which others take over what a node held that is not heard of.
+    pub(crate) lease_s: u64,
+    /// Whether a call that arrives where its action is warm runs there, without a way through Redis.
+    pub(crate) hand_off: bool,
+    /// Where the other nodes and operators find this one; what it listens on when unset.
+    pub(crate) address: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            role: Role::All,
+            lease_s: 5,
+            hand_off: true,
+            address: None,
+        }
+    }
+}
+
+impl Config {
+    /// The lease.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_s.max(1))
+    }
+}
+
+/// Whether this node may act: a moment up to which its lease holds for certain.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    start: Instant,
+    /// Microseconds after `start`; 0 when the lease is not held.
+    until_us: AtomicU64,
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            until_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Fence {
+    /// Whether the lease holds now.
+    pub(crate) fn is_held(&self) -> bool {
+        let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        now < self.until_us.load(Ordering::Acquire)
+    }
+
+    /// It holds for `lease` from `asked` on, less a margin for clocks that do not run alike.
+    pub(crate) fn extend(&self, asked: Instant, lease: Duration) {
+        let margin = (lease / 10).max(Duration::from_millis(100));
+        let until = (asked + lease)
+            .duration_since(self.start)
+            .saturating_sub(margin);
+        let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        self.until_us.fetch_max(until, Ordering::AcqRel);
+    }
+
+    /// It does not hold.
+    pub(crate) fn drop_lease(&self) {
+        self.until_us.store(0, Ordering::Release);
+    }
+}
+
+/// This node.
+pub(crate) struct Node {
+    /// Stays the same while the process lives: its channel, its front's name.
+    id: Box<str>,
+    /// Under which it holds: another one after each lapse.
+    name: RwLock<Arc<str>>,
+    lapses: AtomicU64,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) members: Members,
+    /// Redis's clock, as of an answer: milliseconds there, and when that was here.
+    clock: Mutex<Option<(u64, Instant)>>,
+    pub(crate) config: Config,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.id)
+    }
+}
+
+impl Node {
+    /// A node that nobody knows yet.
+    pub(crate) fn new(config: Config, prefix: &str) -> Arc<Self> {
+        let id = format!("{:016x}", fastrand::u64(..));
+        Arc::new(Self {
+            name: RwLock::new(format!("{id}.0").into()),
+            members: Members::new(prefix),
+            id: id.into(),
+            lapses: AtomicU64::new(0),
+            fence: Arc::default(),
+            clock: Mutex::default(),
+            config,
+        })
+    }
+
+    /// Its id, as long as the process lives.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Under which name it holds what it holds.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name.read())
+    }
+
+    /// Gives up its name: what was held under it belongs to whoever takes it over.
+    pub(crate) fn lapse(&self) {
+        self.fence.drop_lease();
+        let lapses = self.lapses.fetch_add(1, Ordering::AcqRel) + 1;
+        *self.name.write() = format!("{}.{lapses}", self.id).into();
+    }
+
+    /// Notes what Redis's clock said, milliseconds.
+    pub(crate) fn note_time(&self, redis_ms: u64) {
+        *self.clock.lock() = Some((redis_ms, Instant::now()));
+    }
+
+    /// About what Redis's clock says now, milliseconds. Good for hints and scores, never for leases.
+    pub(crate) fn redis_now_ms(&self) -> u64 {
+        let known = *self.clock.lock();
+        known.map_or(0, |(ms, when)| {
+            ms.saturating_add(u64::try_from(when.elapsed().as_millis()).unwrap_or(0))
+        })
+    }
+}
+
+/// The id of the node that holds under `name`.
+pub(crate) fn id_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(id, _)| id)
+}

@@ -1,0 +1,62 @@
+use super::*;
+use crate::link::{Batch, test_server};
+
+#[tokio::test]
+async fn nodes_see_each_other_and_who_died() {
+    let (link, config) = test_server::link().await;
+    let short = Config {
+        lease_s: 1,
+        ..Config::default()
+    };
+    let (a, b) = (
+        Node::new(short.clone(), &config.prefix),
+        Node::new(short, &config.prefix),
+    );
+    let facts = Member {
+        runs_max: 7,
+        ..Member::default()
+    };
+    for node in [&a, &b] {
+        let mut batch = Batch::default();
+        node.members.beat(node, &facts, &mut batch);
+        link.run(&batch).await.unwrap();
+    }
+    let view = a.members.look(&link, &a).await.unwrap();
+    assert_eq!(view.living.len(), 2);
+    assert_eq!(view.get(b.id()), Some(&facts));
+    // Only `a` renews: `b` is dead when its lease is over.
+    let view = loop {
+        let mut batch = Batch::default();
+        a.members.beat(&a, &facts, &mut batch);
+        link.run(&batch).await.unwrap();
+        let view = a.members.look(&link, &a).await.unwrap();
+        if view.living.len() == 1 {
+            break view;
+        }
+    };
+    assert_eq!(view.dead, [b.id()]);
+    a.members.remove(&link, b.id()).await.unwrap();
+    assert!(a.members.look(&link, &a).await.unwrap().dead.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_here_before_it_ends_there() {
+    let node = Node::new(Config::default(), "p");
+    assert!(!node.fence.is_held());
+    let asked = Instant::now();
+    node.fence.extend(asked, node.config.lease());
+    assert!(node.fence.is_held());
+    tokio::time::advance(Duration::from_millis(4_499)).await;
+    assert!(node.fence.is_held());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!node.fence.is_held());
+}
+
+#[test]
+fn a_node_comes_back_under_another_name() {
+    let node = Node::new(Config::default(), "p");
+    let before = node.name();
+    node.lapse();
+    assert_ne!(node.name(), before);
+    assert_eq!(id_of(&node.name()), id_of(&before));
+}
