@@ -118,7 +118,7 @@ pub(crate) enum Warmth {
 /// is starved. A busy node waits up to twice as long, and so leaves work to the idle.
 pub(crate) fn patience(warmth: Warmth, node: &NodeView) -> Duration {
     let idle = match warmth {
-        Warmth::Warm => Duration::from_millis(2),
+        Warmth::Warm => PATIENCE_MIN,
         Warmth::Code => Duration::from_millis(5),
         Warmth::Cold => PATIENCE_MAX / 2,
     };
@@ -129,6 +129,9 @@ pub(crate) fn patience(warmth: Warmth, node: &NodeView) -> Duration {
 /// waiting for somebody warm is never worse than not waiting.
 pub(crate) const PATIENCE_MAX: Duration = Duration::from_millis(24);
 
+/// The shortest: nobody looks at a lane before.
+pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(2);
+
 /// How often the cluster looks at the due list, all nodes together: what was told to nobody, or to a node that could not
 /// take it, waits some milliseconds, and Redis spends less than one hundredth of a core on being asked.
 const LOOKS_PER_S: u32 = 400;
@@ -137,7 +140,7 @@ const LOOKS_PER_S: u32 = 400;
 const LOOK_MIN: Duration = Duration::from_millis(20);
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// When a node looks at the due list again.
+/// When a node looks at the due list again. It need not ask for lanes that are not due for [`PATIENCE_MIN`] yet.
 ///
 /// `nodes` is how many there are; `hungry` whether it found work that it could take, and has permits for more: then there
 /// is more where that came from. `random` keeps nodes that started together apart.
@@ -151,6 +154,20 @@ pub(crate) fn look_after(nodes: usize, hungry: bool, random: u64) -> Duration {
     // From half to one and a half of it.
     even / 2 + even * u32::try_from(random % 256).unwrap_or(0) / 256
 }
+
+/// When a node reads what the others say of themselves again.
+///
+/// All nodes reading about all nodes grows with the square of their number: once a second it is 100 MB/s at 1,000 nodes. So
+/// it gets rarer with them, and the whole reads at most about [`VIEWS_PER_S`] views. Old views make poorer guesses,
+/// nothing worse.
+pub(crate) fn views_after(nodes: usize) -> Duration {
+    let nodes = u64::try_from(nodes).unwrap_or(u64::MAX);
+    let us = nodes.saturating_mul(nodes).saturating_mul(1_000_000) / VIEWS_PER_S;
+    Duration::from_micros(us).clamp(Duration::from_secs(1), Duration::from_secs(60))
+}
+
+/// Views read in the whole cluster per second: one hundredth of a core of Redis, at 0.1 us each.
+const VIEWS_PER_S: u64 = 100_000;
 
 /// A lane that is due, as a node sees it.
 ///
@@ -180,15 +197,6 @@ pub(crate) struct Ask {
     pub(crate) runs: u32,
 }
 
-/// What a node does about the lanes that are due.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Asks {
-    /// In this order.
-    pub(crate) asks: Vec<Ask>,
-    /// When the first of those that were left to others may be looked at again.
-    pub(crate) again: Option<Duration>,
-}
-
 /// Most lanes asked for at once: claims are sent in one go, and what they bring was decided with what was known before.
 const LANES_ASKED_MAX: usize = 16;
 
@@ -197,27 +205,17 @@ const RUNS_ASKED_MAX: u32 = 64;
 
 /// Which of the lanes that are due to claim now, how many runs of each, and in which order.
 ///
-/// Those told to this node, and those left to others for long enough. Namespaces take turns, the one that used least CPU
+/// Those told to this node, and those left to others for long enough; the rest are left to the next look, by whomever: to
+/// come back for them as soon as patience is over would make each look two. Namespaces take turns, the one that used least CPU
 /// time first, so that one with a thousand lanes has no more turns than one with one; within a namespace the longest due
 /// first. Free permits are shared evenly between these lanes, and what some do not need goes to the first that do. Nothing
 /// is asked for without a permit for it.
-pub(crate) fn asks(due: &[Due], node: &NodeView) -> Asks {
-    let mut again: Option<Duration> = None;
-    let mut ripe: Vec<usize> = Vec::new();
-    for (lane, one) in due.iter().enumerate() {
-        let left = patience(one.warmth, node).saturating_sub(one.age);
-        if one.told || left.is_zero() {
-            ripe.push(lane);
-        } else {
-            again = Some(again.map_or(left, |least| least.min(left)));
-        }
-    }
+pub(crate) fn asks(due: &[Due], node: &NodeView) -> Vec<Ask> {
     if node.permits_free == 0 {
-        return Asks {
-            asks: Vec::new(),
-            again,
-        };
+        return Vec::new();
     }
+    let is_ripe = |one: &Due| one.told || one.age >= patience(one.warmth, node);
+    let mut ripe: Vec<usize> = (0..due.len()).filter(|&lane| is_ripe(&due[lane])).collect();
     ripe.sort_by_key(|&lane| (due[lane].runtime, std::cmp::Reverse(due[lane].age), lane));
     let mut turns: HashMap<u64, usize> = HashMap::new();
     let mut order: Vec<(usize, usize)> = Vec::with_capacity(ripe.len());
@@ -230,10 +228,7 @@ pub(crate) fn asks(due: &[Due], node: &NodeView) -> Asks {
     order.sort_by_key(|(turn, _)| *turn);
     order.truncate(LANES_ASKED_MAX);
     let lanes: Vec<usize> = order.into_iter().map(|(_, lane)| lane).collect();
-    Asks {
-        asks: shared(due, &lanes, node.permits_free),
-        again,
-    }
+    shared(due, &lanes, node.permits_free)
 }
 
 /// `permits` shared between `lanes`, in their order.
