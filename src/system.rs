@@ -204,7 +204,7 @@ pub(crate) async fn install(catalog: &Catalog, uploads: &dyn Upload) {
     };
     match result.await {
         Ok(0) => {}
-        Ok(count) => tracing::info!(count, "packages and actions were put into /whisk.system"),
+        Ok(count) => tracing::debug!(count, "packages and actions were put into /whisk.system"),
         Err(error) => tracing::error!(%error, "the packages of /whisk.system are not complete"),
     }
 }

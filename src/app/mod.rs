@@ -60,8 +60,31 @@ pub struct App {
     engine: Engine,
     keeper: embedded::Keeper,
     upkeep: JoinSet<()>,
-    /// Threads that guests compute on. Taken when it is shut down, which must not happen by dropping it here.
-    guests: Option<Runtime>,
+    /// Whose engines are made ready ahead, when there is time for it.
+    ahead: Option<Arc<Wasmtime>>,
+    guests: Guests,
+}
+
+/// Threads that guests compute on. Dropped, they are left to end by themselves: waiting for them would block a thread that
+/// serves, and whoever leaves a drain half-way drops them there.
+#[derive(Debug)]
+struct Guests(Option<Runtime>);
+
+impl Guests {
+    /// Waits so long for what runs to be dropped.
+    fn abandon(mut self, wait: Duration) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(wait);
+        }
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The sandbox, as uploads need it.
@@ -147,10 +170,7 @@ impl App {
             // Compiling takes a while, and nobody should wait for it who does not need it.
             upkeep.spawn(async move { system::install(&catalog, &*uploads).await });
         }
-        if config.sandbox.engines_ahead {
-            let sandbox = Arc::clone(&sandbox);
-            upkeep.spawn(async move { sandbox.ready_engines().await });
-        }
+        let ahead = config.sandbox.engines_ahead.then_some(sandbox);
         let (stop, stopped) = oneshot::channel();
         let edge = config.api.clone();
         let served = tokio::spawn(async move {
@@ -167,8 +187,18 @@ impl App {
             engine,
             keeper,
             upkeep,
-            guests: Some(guests),
+            ahead,
+            guests: Guests(Some(guests)),
         })
+    }
+
+    /// Makes the engines of languages ready behind what is served, where the configuration wants that. To be called when
+    /// whoever waits for the start has all of it: compiling them takes the whole machine for a second, once for a data folder.
+    pub fn ready_engines(&mut self) {
+        if let Some(sandbox) = self.ahead.take() {
+            self.upkeep
+                .spawn(async move { sandbox.ready_engines().await });
+        }
     }
 
     /// Where it listens; the port is the real one when the configuration said 0.
@@ -197,11 +227,9 @@ impl App {
 
     /// Ends at once: what runs is dropped where it is. For a server whose folder goes with it. Not to be called on a thread
     /// of its runtime.
-    pub fn abandon(mut self) {
+    pub fn abandon(self) {
         // Before the runtime goes whose clock they use.
-        if let Some(guests) = self.guests.take() {
-            guests.shutdown_timeout(ABANDON_MAX);
-        }
+        self.guests.abandon(ABANDON_MAX);
     }
 
     /// Stops accepting, finishes what runs, closes the store. What was promised and waits runs at the next start.
@@ -232,9 +260,7 @@ impl App {
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("not every activation record is on disk yet");
         }
-        if let Some(guests) = self.guests.take() {
-            guests.shutdown_background();
-        }
+        drop(self.guests);
         self.keeper.close().await?;
         Ok(())
     }

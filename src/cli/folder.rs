@@ -201,6 +201,12 @@ impl Folder {
         self.is_manifest() || source
     }
 
+    /// Whether it is source in Python.
+    pub(super) fn is_python(&self) -> bool {
+        let extension = self.code.as_deref().and_then(Path::extension);
+        extension.is_some_and(|extension| extension == "py")
+    }
+
     /// What of it is not there yet and has to be built: its code.
     pub(super) fn missing(&self) -> Option<PathBuf> {
         self.code().filter(|code| !code.exists())

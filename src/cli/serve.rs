@@ -120,7 +120,7 @@ impl Serve {
 
     async fn serve(&self, session: Session<'_>, config: Config) -> Result<u8> {
         let mut signals = Signals::new()?;
-        let app = tokio::select! {
+        let mut app = tokio::select! {
             started = App::start(config) => started.map_err(|error| explained(&error))?,
             name = signals.next() => {
                 session.output.note(&format!("{name}: stopped before it was ready"));
@@ -140,6 +140,7 @@ impl Serve {
         session
             .output
             .line(&format!("\n  {}\n", session.output.dim(&ready)));
+        app.ready_engines();
         let ends = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| place.deploy_later(session, &later, &ends));
@@ -292,8 +293,10 @@ impl Place {
         };
         let client = Client::to(self.target(key), session);
         output.line(&format!("\n  {}", output.bold("Examples")));
-        let (later, now): (Vec<Folder>, Vec<Folder>) =
+        let (mut later, now): (Vec<Folder>, Vec<Folder>) =
             found.into_iter().partition(Folder::needs_engine);
+        // Its engine takes longest.
+        later.sort_by_key(Folder::is_python);
         let mut deployed = Vec::new();
         for example in &now {
             if tokio::task::block_in_place(|| deploy(session, &client, example)) {

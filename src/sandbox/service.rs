@@ -44,6 +44,12 @@ pub(crate) struct Wasmtime {
     loading: DashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
 }
 
+impl std::fmt::Debug for Wasmtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wasmtime").finish_non_exhaustive()
+    }
+}
+
 /// What blocking work needs, too.
 pub(super) struct Inner {
     config: Config,
@@ -152,7 +158,7 @@ impl Wasmtime {
             Recovered::Linked(linked) => Ok(Some(linked)),
             Recovered::Nothing => Ok(None),
             Recovered::Waits(language) => {
-                tracing::info!(%program, language = language.name(), "a program waits for its language's engine");
+                tracing::debug!(%program, language = language.name(), "a program waits for its language's engine");
                 self.engine(language).await?;
                 Ok(match self.recover(program).await? {
                     Recovered::Linked(linked) => Some(linked),
@@ -183,7 +189,7 @@ impl Wasmtime {
         });
         let package = package.await??;
         if self.inner.languages.get(language).is_none() {
-            tracing::info!(program = %package.program, language = language.name(), "an upload waits for its language's engine");
+            tracing::debug!(program = %package.program, language = language.name(), "an upload waits for its language's engine");
         }
         let engine = self.engine(language).await?;
         let size = package.bytes.len();

@@ -1,13 +1,14 @@
 //! `wisp serve`: what it refuses, and what it says.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
 
-use crate::harness::{Client, GUEST_KEY, Tenant, binary, repository, run_to_end, shared};
+use crate::harness::{
+    Client, GUEST_KEY, Tenant, binary, eventually, repository, run_to_end, shared,
+};
 
 /// What `serve` refuses, and what it must say.
 const REFUSED: &[(&str, &[&str])] = &[
@@ -127,20 +128,20 @@ fn serve_examples(folder: &Path) -> (Ended, Vec<String>) {
     let mut command = binary();
     command.args(["serve", "--examples", "--listen", "127.0.0.1:0", "--data"]);
     command.arg(folder.join("data")).current_dir(repository());
+    // One file for both, so that what came first is first.
+    let path = folder.join("said");
+    let file = File::create(&path).unwrap();
     let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
         .spawn()
         .unwrap();
-    let mut child = Ended(child);
-    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let mut said: Vec<String> = Vec::new();
-    for line in lines {
-        said.push(line.unwrap());
-        if said.last().is_some_and(|line| line.contains("Ready")) {
-            break;
-        }
-    }
+    let child = Ended(child);
+    let said = eventually("it is ready", || {
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, _) = text.split_once("Ready; ")?;
+        Some(before.lines().map(str::to_owned).collect())
+    });
     (child, said)
 }
 
@@ -182,6 +183,10 @@ fn serve_examples_deploys_them_and_prints_lines_that_work() {
             "{wanted} is not among {names:?}: {said:#?}"
         );
     }
+    assert!(
+        !said.iter().any(|line| line.contains("engine")),
+        "no engine is compiled while somebody waits: {said:#?}"
+    );
     let lines = said.iter().map(|line| line.trim());
     let pasted: Vec<&str> = lines
         .filter(|line| line.starts_with("curl ") || line.contains(" action invoke "))
