@@ -143,7 +143,8 @@ pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> R
     let docs = Query::of(request.uri()).flag("docs")?;
     let filter = filter(request.uri())?;
     if Query::of(request.uri()).flag("events")? {
-        return events::stream(&front, request.headers(), &namespace, filter).await;
+        let lines = Query::of(request.uri()).flag("logs")?;
+        return events::stream(&front, request.headers(), &namespace, (filter, lines)).await;
     }
     let activations = &front.state.store.activations;
     match asked {
@@ -257,7 +258,7 @@ async fn find(front: &Front, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Activ
         return Err(Error::not_found());
     };
     // Watched first, then read: it may end in between.
-    let subscription = front.state.hub.subscribe(&namespace);
+    let subscription = front.state.hub.subscribe(&namespace, false);
     let mut subscription =
         subscription.ok_or_else(|| Error::unavailable(5, "too many wait for activations"))?;
     let ended = async {
@@ -268,7 +269,7 @@ async fn find(front: &Front, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Activ
             loop {
                 match subscription.next().await {
                     Seen::Record(record) if record.id == id => return Ok(Some(record)),
-                    Seen::Record(_) => {}
+                    Seen::Record(_) | Seen::Line(_) | Seen::LinesMissed(_) => {}
                     Seen::Missed(_) => break,
                     Seen::Closed => return Ok(None),
                 }

@@ -2,7 +2,14 @@
 //!
 //! Each event is `activation`, its id that of the activation, its data the whole record with its logs. A client that
 //! comes back with `Last-Event-ID` is first told what it missed, as far as that is kept. A client that is too slow gets
-//! `missed` with a count. Comments keep the connection from looking dead.
+//! `missed` with a count.
+//!
+//! With `logs=true` there is `log` as well: a line as it is written, with its activation and its action's name. The record has
+//! it again, in the same words, which is also where lines are that came too fast (`missed-logs` with a count), are too long,
+//! or were written to the stdout of a command last: that may be its result. They have no id, since nobody is told them
+//! again.
+//!
+//! Comments keep the connection from looking dead.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,12 +23,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body::Frame;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::activations::Whole;
 use super::error::{Error, Result};
 use super::{Front, serve};
-use crate::model::{Activation, ActivationId, Namespace};
+use crate::model::live::Line;
+use crate::model::{Activation, ActivationId, EntityName, Namespace};
 use crate::store::watched::{Seen, Subscription};
 use crate::store::{ActivationFilter, Activations, Page};
 
@@ -42,14 +51,14 @@ pub(super) async fn stream(
     front: &Front,
     headers: &HeaderMap,
     namespace: &Namespace,
-    filter: ActivationFilter,
+    (filter, lines): (ActivationFilter, bool),
 ) -> Result<Response> {
     let last = match headers.get(LAST_EVENT_ID) {
         Some(id) => Some(id.to_str().unwrap_or_default().parse::<ActivationId>()?),
         None => None,
     };
     // Watched first, then read: nothing falls in between.
-    let subscription = front.state.hub.subscribe(namespace);
+    let subscription = front.state.hub.subscribe(namespace, lines);
     let subscription =
         subscription.ok_or_else(|| Error::unavailable(5, "too many watch activations"))?;
     let activations = &*front.state.store.activations;
@@ -110,6 +119,9 @@ async fn tell(
             Ok(Seen::Record(record)) if !filter.names(&record) => continue,
             Ok(Seen::Record(record)) if missed.iter().any(|one| one.id == record.id) => continue,
             Ok(Seen::Record(record)) => event(&record),
+            Ok(Seen::Line(line)) if !named(&filter, &line) => continue,
+            Ok(Seen::Line(line)) => log(&line),
+            Ok(Seen::LinesMissed(count)) => format!("event: missed-logs\ndata: {count}\n\n").into(),
             Ok(Seen::Missed(count)) => format!("event: missed\ndata: {count}\n\n").into(),
             Ok(Seen::Closed) => return,
             Err(_) => Bytes::from_static(b":\n\n"),
@@ -124,6 +136,24 @@ fn event(record: &Activation) -> Bytes {
     // Compact JSON has no line breaks, so it is one line of data.
     let data = serde_json::to_string(&Whole::of(record)).unwrap_or_default();
     format!("id: {}\nevent: activation\ndata: {data}\n\n", record.id).into()
+}
+
+/// Whether the line is of the action that is asked for.
+fn named(filter: &ActivationFilter, line: &Line) -> bool {
+    let address = line.action.address();
+    let is = |wanted: &Option<EntityName>, found: Option<&EntityName>| {
+        wanted.as_ref().is_none_or(|wanted| found == Some(wanted))
+    };
+    is(&filter.name, Some(&line.action.fqn.name)) && is(&filter.package, address.package.as_ref())
+}
+
+fn log(line: &Line) -> Bytes {
+    let data = json!({
+        "activationId": line.id,
+        "name": line.action.fqn.name,
+        "line": line.text,
+    });
+    format!("event: log\ndata: {data}\n\n").into()
 }
 
 /// A body that ends when nobody tells any more.

@@ -149,7 +149,7 @@ impl App {
         let address = listener.local_addr()?;
 
         config.egress.api_hosts = api_hosts(&config, address);
-        let sandbox = sandbox(&config, &store)?;
+        let sandbox = sandbox(&config, &store, &hub)?;
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
@@ -330,12 +330,13 @@ fn guest_threads(config: &Config) -> anyhow::Result<Runtime> {
 }
 
 /// The sandbox, with what its guests may keep.
-fn sandbox(config: &Config, store: &Store) -> anyhow::Result<Arc<Wasmtime>> {
+fn sandbox(config: &Config, store: &Store, hub: &Arc<Hub>) -> anyhow::Result<Arc<Wasmtime>> {
     let artefacts = config.server.artefacts.as_ref();
     let artefacts = artefacts.unwrap_or(&config.server.data);
     let mut sandbox = sandbox_config(config)?;
     let pairs = KeyValue::new(Arc::clone(&store.items), config.keyvalue.clone());
     sandbox.pairs = Some(Arc::new(pairs));
+    sandbox.listener = Some(Arc::clone(hub) as _);
     Wasmtime::new(sandbox, artefacts)
         .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))
 }

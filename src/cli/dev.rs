@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Session;
+use super::activation::stripped;
 use super::build;
 use super::client::Client;
 use super::failure::{Failure, Result};
 use super::folder::Folder;
 use super::local::{self, Local, Wish};
-use super::poll::Poll;
+use super::poll::{Poll, Shown};
 use crate::model::Timestamp;
 
 /// Between two looks at the files.
@@ -277,11 +278,19 @@ fn note(files: &mut Files, path: PathBuf) {
 }
 
 /// An activation, as it is shown while one works: what it was, what it logged, what went wrong.
-fn show(session: Session<'_>, record: &Value) {
+fn show(session: Session<'_>, shown: &Shown<'_>) {
     let output = session.output;
-    if output.json {
-        return output.row(record);
-    }
+    let record = match *shown {
+        Shown::Record(record, _) if output.json => return output.row(record),
+        Shown::Record(record, _) => record,
+        Shown::Line(line, is_other) => {
+            if is_other {
+                output.line(&output.dim(&format!("· {}", line["name"].as_str().unwrap_or("?"))));
+            }
+            let text = stripped(line["line"].as_str().unwrap_or_default());
+            return output.line(&format!("    {text}"));
+        }
+    };
     let name = record["name"].as_str().unwrap_or("?");
     let success = record["response"]["success"] == json!(true);
     let cost = output.dim(&local::cost(record));

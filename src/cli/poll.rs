@@ -1,12 +1,13 @@
 //! `wisp activation poll`: activations with their logs, each once, as they come.
 //!
-//! A server that has a stream of them sends each when it ends. The stream is opened again whenever it breaks, and the list
+//! A server that has a stream of them sends each when it ends, and its log line by line before that. Lines that were printed
+//! are not printed again with the record. The stream is opened again whenever it breaks, and the list
 //! is looked at once after that. A server without one is asked for the list every two seconds, as `wsk` does.
 //!
 //! The server lists by start, and a record is there from its end on: one that ran long turns up behind others that began
 //! later. So the list is asked for again from a while before the newest seen, and what was printed is remembered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -42,8 +43,20 @@ const PAGE: usize = 200;
 /// Pages read in one look, at most; more than this in two seconds is no longer for reading.
 const PAGES_MAX: usize = 25;
 
-/// How an activation is shown.
-pub(super) type Show = fn(Session<'_>, &Value);
+/// Lines remembered until their record comes; beyond it those of the activation that began first are printed twice.
+const LINES_MAX: usize = 65_536;
+
+/// How what comes is shown.
+pub(super) type Show = fn(Session<'_>, &Shown<'_>);
+
+/// What comes.
+#[derive(Debug)]
+pub(super) enum Shown<'a> {
+    /// An activation that has ended; its log has what was not shown before. Whether anything was.
+    Record(&'a Value, bool),
+    /// A line of one that goes on: `activationId`, `name`, `line`; and whether another one's were shown before it.
+    Line(&'a Value, bool),
+}
 
 /// Why watching ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +146,17 @@ impl Poll {
         let end = self.exit.filter(|seconds| *seconds > 0);
         let end = end.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let mut told = pin!(told);
-        let mut subscription = Subscription::new(end);
+        let mut subscription = Subscription::new(end, !output.json);
+        let mut live = Live::default();
         loop {
             // Subscribed first and looked then, so that nothing falls between.
             let stream = subscription.open(client, self.name.as_deref());
             let looked = stream.and_then(|stream| Ok((stream, self.look(client, &mut seen)?)));
             let stream = match looked {
                 Ok((stream, records)) => {
-                    records.iter().for_each(|record| show(session, record));
+                    for record in records {
+                        live.record(session, show, record);
+                    }
                     stream
                 }
                 // A server that restarts is no reason to stop watching.
@@ -155,7 +171,7 @@ impl Poll {
             let next = Instant::now() + EVERY;
             let next = end.map_or(next, |end| end.min(next));
             tokio::select! {
-                () = follow(session, show, stream, &mut subscription, &mut seen) => {}
+                () = follow(session, show, stream, (&mut subscription, &mut seen, &mut live)) => {}
                 () = &mut told => return Ok(Ended::Told),
             }
             tokio::select! {
@@ -224,14 +240,17 @@ struct Subscription {
     last: Option<String>,
     /// Whether the server has such a stream.
     offered: bool,
+    /// Whether lines are wanted before their records.
+    lines: bool,
     end: Option<Instant>,
 }
 
 impl Subscription {
-    fn new(end: Option<Instant>) -> Self {
+    fn new(end: Option<Instant>, lines: bool) -> Self {
         Self {
             last: None,
             offered: true,
+            lines,
             end,
         }
     }
@@ -242,6 +261,9 @@ impl Subscription {
             return Ok(None);
         }
         let mut query = vec![("events", "true".to_owned())];
+        if self.lines {
+            query.push(("logs", "true".to_owned()));
+        }
         query.extend(name.map(|name| ("name", name.to_owned())));
         let left = self
             .end
@@ -260,8 +282,7 @@ async fn follow(
     session: Session<'_>,
     show: Show,
     stream: Option<Events>,
-    subscription: &mut Subscription,
-    seen: &mut Seen,
+    (subscription, seen, live): (&mut Subscription, &mut Seen, &mut Live),
 ) {
     let Some(stream) = stream else {
         return;
@@ -282,8 +303,15 @@ async fn follow(
         if event.name == "activation"
             && let Ok(record) = serde_json::from_str(&event.data)
         {
-            let fresh = seen.fresh(vec![record]);
-            fresh.iter().for_each(|record| show(session, record));
+            for record in seen.fresh(vec![record]) {
+                live.record(session, show, record);
+            }
+        }
+        if event.name == "log"
+            && let Ok(line) = serde_json::from_str(&event.data)
+            && !seen.has(&line)
+        {
+            live.line(session, show, &line);
         }
         if !event.id.is_empty() {
             subscription.last = Some(event.id);
@@ -291,13 +319,80 @@ async fn follow(
     }
 }
 
-fn print(session: Session<'_>, record: &Value) {
-    if session.output.json {
-        return session.output.row(record);
+fn print(session: Session<'_>, shown: &Shown<'_>) {
+    let output = session.output;
+    match *shown {
+        Shown::Record(record, _) if output.json => output.row(record),
+        Shown::Record(record, true) if record["logs"].as_array().is_none_or(Vec::is_empty) => {}
+        Shown::Record(record, _) => {
+            let (head, logs) = polled(record);
+            output.line(&head);
+            output.value(&logs);
+        }
+        Shown::Line(line, is_other) => {
+            if is_other {
+                output.line(&polled(line).0);
+            }
+            output.line(line["line"].as_str().unwrap_or_default());
+        }
     }
-    let (head, logs) = polled(record);
-    session.output.line(&head);
-    session.output.value(&logs);
+}
+
+/// What was shown of activations that have not ended.
+#[derive(Debug, Default)]
+struct Live {
+    /// Of each the lines, oldest activation first.
+    told: VecDeque<(String, Vec<String>)>,
+    count: usize,
+    /// Whose line was shown last.
+    last: String,
+}
+
+impl Live {
+    fn line(&mut self, session: Session<'_>, show: Show, line: &Value) {
+        let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        let id = text("activationId");
+        show(session, &Shown::Line(line, self.last != id));
+        let told = self.told.iter_mut().find(|(other, _)| *other == id);
+        match told {
+            Some((_, lines)) => lines.push(text("line")),
+            None => self.told.push_back((id.clone(), vec![text("line")])),
+        }
+        self.last = id;
+        self.count += 1;
+        while self.count > LINES_MAX
+            && let Some((_, lines)) = self.told.pop_front()
+        {
+            self.count -= lines.len();
+        }
+    }
+
+    /// The record without the lines that were shown.
+    fn record(&mut self, session: Session<'_>, show: Show, mut record: Value) {
+        let id = record["activationId"].as_str().unwrap_or_default();
+        let told = self.told.iter().position(|(other, _)| other == id);
+        let told = told.and_then(|place| self.told.remove(place));
+        let was_told = told.is_some();
+        if let (Some((_, lines)), Some(logs)) = (told, record["logs"].as_array_mut()) {
+            self.count -= lines.len();
+            let mut shown: HashMap<&str, usize> = HashMap::new();
+            for line in &lines {
+                *shown.entry(line).or_default() += 1;
+            }
+            logs.retain(|line| {
+                let left = line.as_str().and_then(|line| shown.get_mut(line));
+                match left {
+                    Some(left) if *left > 0 => {
+                        *left -= 1;
+                        false
+                    }
+                    _ => true,
+                }
+            });
+        }
+        show(session, &Shown::Record(&record, was_told));
+        self.last.clear();
+    }
 }
 
 /// What was printed, and from when on to ask.
@@ -324,6 +419,12 @@ impl From<u64> for Seen {
 impl Seen {
     fn since(&self) -> u64 {
         self.begin.max(self.newest.saturating_sub(LATE_MS_MAX))
+    }
+
+    /// Whether the record of a line's activation was printed.
+    fn has(&self, line: &Value) -> bool {
+        let id = line["activationId"].as_str().unwrap_or_default();
+        self.ids.contains_key(id)
     }
 
     /// Those of `records` that were not seen before; they are now.

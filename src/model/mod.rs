@@ -14,6 +14,7 @@ pub mod keep;
 pub(crate) mod keyvalue;
 pub mod kind;
 pub mod limits;
+pub(crate) mod live;
 pub mod name;
 pub mod package;
 pub mod package_put;

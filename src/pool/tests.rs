@@ -79,6 +79,7 @@ async fn start(ticket: super::Ticket) -> Result<Lease, StartFailure> {
 
 async fn run(lease: &mut Lease) -> Outcome {
     let input = Input {
+        id: crate::model::ActivationId(1),
         exchange: None,
         params: Bytes::from_static(b"{}"),
         env: Vec::new(),

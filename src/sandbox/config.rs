@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::language::EngineModules;
 use crate::model::keyvalue::Pairs;
+use crate::model::live::Listener;
 
 /// Where and how modules are compiled.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -79,6 +80,10 @@ pub(crate) struct Config {
     #[serde(skip)]
     pub(crate) pairs: Option<Arc<dyn Pairs>>,
 
+    /// Who hears what guests write while they run. Given by whoever builds the server.
+    #[serde(skip)]
+    pub(crate) listener: Option<Arc<dyn Listener>>,
+
     /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
     pub(crate) stacks: u32,
     /// Bytes of stack a guest may use, KiB.
@@ -112,6 +117,7 @@ impl Default for Config {
             table_elements_max: 20_000,
             egress: super::egress::Config::default(),
             pairs: None,
+            listener: None,
             stacks: 2048,
             stack_kib: 512,
             tick_us: 1000,

@@ -13,8 +13,9 @@ use wasmtime::{Caller, Engine, Extern, Linker, Memory};
 use super::egress::{self, imports::Calls};
 use super::files::{FileError, Shared, Table};
 use super::limits::Meter;
-use super::output::{Captured, Output};
-use super::{Input, Stream, Traffic, files, wasi};
+use super::output::{Captured, Heard, Output, Told};
+use super::{Input, Serves, Stream, Traffic, files, wasi};
+use crate::model::live::Listener;
 
 /// A guest's own end, on its way through wasmtime as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,8 @@ pub(super) struct Host {
     /// Bytes of result when stdout's last line is one.
     answer_bytes_max: Option<usize>,
     output: Option<Arc<Mutex<Output>>>,
+    /// Who hears its lines at once, and of which activation they are.
+    told: Option<Told>,
     /// For components that import WASI 0.2.
     pub(super) p2: Option<Box<super::p2::P2>>,
     /// Its private `/tmp`, once it has asked for files.
@@ -62,11 +65,24 @@ impl Host {
             log_bytes_max,
             answer_bytes_max: None,
             output: None,
+            told: None,
             p2: None,
             files: None,
             open: None,
             calls: None,
         }
+    }
+
+    /// From now on `listener` hears its lines.
+    pub(super) fn heard_by(&mut self, listener: &Arc<dyn Listener>, serves: &Serves) {
+        self.told = Some(Told {
+            by: Arc::new(Heard {
+                listener: Arc::clone(listener),
+                namespace: serves.namespace.clone(),
+                action: Arc::clone(&serves.action),
+            }),
+            id: serves.begun_by,
+        });
     }
 
     /// The guest's files: empty when they are first asked for.
@@ -96,10 +112,12 @@ impl Host {
         if answers {
             self.stdin = input.params.clone();
         }
+        if let Some(told) = &mut self.told {
+            told.id = input.id;
+        }
         if let Some(output) = &self.output {
-            output
-                .lock()
-                .begin(self.log_bytes_max, self.answer_bytes_max);
+            let (told, mut output) = (self.told.clone(), output.lock());
+            output.begin(self.log_bytes_max, self.answer_bytes_max, told);
         }
     }
 
@@ -132,10 +150,11 @@ impl Host {
 
     /// Where the guest writes.
     pub(super) fn output(&mut self) -> &Arc<Mutex<Output>> {
-        let (log_bytes_max, answers) = (self.log_bytes_max, self.answer_bytes_max);
+        let (log_bytes_max, answers, told) =
+            (self.log_bytes_max, self.answer_bytes_max, &self.told);
         self.output.get_or_insert_with(|| {
             let mut output = Output::default();
-            output.begin(log_bytes_max, answers);
+            output.begin(log_bytes_max, answers, told.clone());
             Arc::new(Mutex::new(output))
         })
     }

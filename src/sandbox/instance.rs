@@ -54,7 +54,10 @@ pub(super) fn store(
     if let Code::Language(code) = &program.code {
         meter.share(code.shared_bytes());
     }
-    let host = Host::new(meter, Arc::clone(&limits.env), limits.log_bytes_max);
+    let mut host = Host::new(meter, Arc::clone(&limits.env), limits.log_bytes_max);
+    if let (Some(listener), Some(serves)) = (&program.listener, &limits.serves) {
+        host.heard_by(listener, serves);
+    }
     let mut store = Store::new(&program.engine, host);
     store.limiter_async(|host| &mut host.meter);
     store.epoch_deadline_async_yield_and_update(1);

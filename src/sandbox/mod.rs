@@ -49,9 +49,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::ahead::Ahead;
-use crate::model::Digest;
 use crate::model::exchange::Exchange;
 use crate::model::kind::Language;
+use crate::model::time::iso8601;
+use crate::model::{ActivationId, Digest};
 
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
@@ -186,6 +187,8 @@ pub(crate) struct InstanceLimits {
 /// One activation's input.
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
+    /// Which activation it is.
+    pub(crate) id: ActivationId,
     /// A JSON object, UTF-8.
     pub(crate) params: Bytes,
     /// What this activation is called: `__OW_ACTIVATION_ID` and the like, over the instance's own environment.
@@ -214,6 +217,17 @@ pub(crate) struct LogLine {
     pub(crate) at: u64,
     pub(crate) stream: Stream,
     pub(crate) text: String,
+}
+
+impl LogLine {
+    /// As records have it: `<stamp> <stream>: <text>`.
+    pub(crate) fn stamped(&self) -> String {
+        let stream = match self.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        format!("{} {stream}: {}", iso8601(self.at), self.text)
+    }
 }
 
 /// What the guest did.

@@ -3,11 +3,17 @@
 //! A command's result is the last line of stdout that is not empty; until a later one begins, the candidate is held
 //! apart with its place among the lines. Beyond the caps bytes are counted or dropped, never stored: a log of a
 //! gibibyte costs no memory.
+//!
+//! A line that is stored is told at once to whoever listens; the candidate only when it is known to be no result.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{LogLine, Stream, Traffic};
+use crate::model::live::{Line, Listener};
 use crate::model::time::nanos_now;
+use crate::model::{Action, ActivationId, Namespace};
 
 /// What a line costs besides its text, as the record prints it: stamp, stream and line end.
 const LINE_OVERHEAD_BYTES: usize = 40;
@@ -46,6 +52,35 @@ pub(super) struct Captured {
     pub(super) traffic: Traffic,
 }
 
+/// Who hears the lines of an instance.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub(super) listener: Arc<dyn Listener>,
+    pub(super) namespace: Namespace,
+    pub(super) action: Arc<Action>,
+}
+
+/// Who hears the lines of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) by: Arc<Heard>,
+    pub(super) id: ActivationId,
+}
+
+impl Told {
+    fn tell(&self, line: &LogLine) {
+        let heard = &*self.by;
+        if heard.listener.listens() {
+            let line = Line {
+                id: self.id,
+                action: Arc::clone(&heard.action),
+                text: line.stamped(),
+            };
+            heard.listener.hear(&heard.namespace, line);
+        }
+    }
+}
+
 /// Captures stdout and stderr of one run after the other.
 #[derive(Default)]
 pub(super) struct Output {
@@ -58,12 +93,19 @@ pub(super) struct Output {
     log_bytes_max: usize,
     result_bytes_max: usize,
     truncated: bool,
+    told: Option<Told>,
 }
 
 impl Output {
     /// Begins a run. With `answers`, the last line of stdout is kept apart, up to `result_bytes_max` bytes and one.
-    pub(super) fn begin(&mut self, log_bytes_max: usize, answers: Option<usize>) {
+    pub(super) fn begin(
+        &mut self,
+        log_bytes_max: usize,
+        answers: Option<usize>,
+        told: Option<Told>,
+    ) {
         *self = Self {
+            told,
             answers: answers.is_some(),
             result_bytes_max: answers.unwrap_or(0),
             log_bytes_left: log_bytes_max,
@@ -168,6 +210,9 @@ impl Output {
             stream,
             text,
         };
+        if let Some(told) = &self.told {
+            told.tell(&line);
+        }
         self.lines.insert(place, line);
         true
     }
@@ -195,7 +240,7 @@ mod tests {
     #[test]
     fn the_last_line_that_is_not_empty_is_the_result_and_the_rest_is_log_in_order() {
         let mut output = Output::default();
-        output.begin(1 << 20, Some(100));
+        output.begin(1 << 20, Some(100), None);
         output.write(Stream::Stdout, b"one\ntw");
         output.write(Stream::Stderr, b"err 1\nerr 2\n");
         output.write(Stream::Stdout, b"o\r\n");
@@ -214,7 +259,7 @@ mod tests {
     #[test]
     fn a_flood_is_counted_and_not_kept() {
         let mut output = Output::default();
-        output.begin(1000, Some(10));
+        output.begin(1000, Some(10), None);
         for _ in 0..10_000 {
             output.write(Stream::Stderr, b"0123456789\n");
         }
@@ -231,7 +276,7 @@ mod tests {
     #[test]
     fn no_log_wanted_is_none_kept_and_none_truncated() {
         let mut output = Output::default();
-        output.begin(0, None);
+        output.begin(0, None, None);
         output.write(Stream::Stdout, b"hello\n\n");
         assert_eq!(output.finish(), Captured::default());
     }
@@ -239,7 +284,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_utf_8_are_replaced() {
         let mut output = Output::default();
-        output.begin(1000, None);
+        output.begin(1000, None, None);
         output.write(Stream::Stdout, b"a\xffb\n");
         assert_eq!(texts(&output.finish()), ["a\u{fffd}b"]);
     }

@@ -23,6 +23,7 @@ use super::limits::TABLE_ELEMENT_BYTES;
 use super::stacks::Stacks;
 use super::{Abi, Grant, InstanceLimits, Program, StartError, Started, command, component};
 use crate::model::Digest;
+use crate::model::live::Listener;
 
 /// What a store costs the host beside the guest's memory: store, instance, stack, tables of pages.
 const HOST_SHARE_SMALL_BYTES: usize = 16 << 10;
@@ -65,6 +66,8 @@ pub(super) struct Linked {
     pub(super) stacks: Arc<Stacks>,
     /// How its requests go out.
     pub(super) client: Arc<egress::Client>,
+    /// Who hears what it writes.
+    pub(super) listener: Option<Arc<dyn Listener>>,
     memory_bytes_min: usize,
     /// When it was last asked for, by the table's own count.
     touched: AtomicU64,
@@ -77,7 +80,7 @@ impl Linked {
         shape: Shape,
         code: Code,
         engines: &Engines,
-        client: &Arc<egress::Client>,
+        (client, listener): (&Arc<egress::Client>, Option<&Arc<dyn Listener>>),
         bytes: usize,
     ) -> Arc<Self> {
         let share = host_share(shape);
@@ -90,6 +93,7 @@ impl Linked {
             slots: engines.slots(shape.class),
             stacks: Arc::clone(engines.stacks(shape.class)),
             client: Arc::clone(client),
+            listener: listener.cloned(),
             memory_bytes_min,
             touched: AtomicU64::new(0),
             me: me.clone(),

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::model::Digest;
 use crate::model::kind::Language;
+use crate::model::live::Listener;
 use crate::telemetry::metrics;
 
 /// Artefacts above this size are verified off the runtime's threads: reading and hashing them takes milliseconds.
@@ -268,12 +269,17 @@ impl Inner {
         }
     }
 
+    /// How programs reach others, and who hears them.
+    fn outside(&self) -> (&Arc<egress::Client>, Option<&Arc<dyn Listener>>) {
+        (&self.client, self.config.listener.as_ref())
+    }
+
     /// A program that `engine` runs from `blob`.
     fn linked_blob(&self, engine: Arc<Engine>, blob: Arc<[u8]>) -> Arc<Linked> {
         let shape = blob_shape(engine.language);
         let bytes = blob.len();
         let code = Code::Language(LanguageCode::new(engine, blob));
-        Linked::new(shape, code, &self.engines, &self.client, bytes)
+        Linked::new(shape, code, &self.engines, self.outside(), bytes)
     }
 
     /// Stores what an engine made, and links it.
@@ -346,7 +352,7 @@ impl Inner {
             shape,
             code,
             &self.engines,
-            &self.client,
+            self.outside(),
             found.bytes,
         ))
     }

@@ -1,6 +1,8 @@
 //! Activation records, seen as they are put: whoever waits for one, or follows all of a namespace, learns of it here.
 //!
-//! In front of another [`Activations`]. A record that nobody watches for costs one load of a counter.
+//! In front of another [`Activations`]. A record that nobody watches for costs one load of a counter, and so does a line of a
+//! guest that runs: lines are told to those who asked for them, on a channel of their own, so that a flood of them loses no
+//! record.
 //!
 //! Invariants:
 //! - a record is announced after it can be read, so whoever subscribes first and reads then misses none;
@@ -12,14 +14,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{ActivationFilter, Activations, Page, Result};
+use crate::model::live::{Line, Listener};
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 
 /// Records a subscriber may be behind.
 const BEHIND_MAX: usize = 256;
+
+/// Lines of log a subscriber may be behind: a burst of one guest. Kept only for those who are.
+const LINES_BEHIND_MAX: usize = 1024;
+
+/// Bytes of a line that is told; a longer one comes with its record alone. Bounds what a slow subscriber costs, with the count.
+const LINE_BYTES_MAX: usize = 4 << 10;
 
 /// Subscriptions at one time; each is a waiting request.
 const SUBSCRIPTIONS_MAX: usize = 4096;
@@ -27,19 +36,28 @@ const SUBSCRIPTIONS_MAX: usize = 4096;
 /// Subscriptions of one namespace: one tenant must not take them all.
 const SUBSCRIPTIONS_MAX_EACH: usize = 256;
 
+/// A line, or one that was too long.
+type Heard = Option<Arc<Line>>;
+
 /// Who watches what.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     count: AtomicUsize,
+    /// Those of them that want lines.
+    listeners: AtomicUsize,
     closed: AtomicBool,
     channels: DashMap<Namespace, broadcast::Sender<Arc<Activation>>>,
+    lines: DashMap<Namespace, broadcast::Sender<Heard>>,
 }
 
-/// The records of one namespace, from the moment it was made.
+/// The records of one namespace, from the moment it was made, and the lines of what runs where that was asked for.
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     namespace: Namespace,
     receiver: Option<broadcast::Receiver<Arc<Activation>>>,
+    lines: Option<broadcast::Receiver<Heard>>,
+    /// A record that came while so many lines waited, which were written before it.
+    held: Option<(Arc<Activation>, usize)>,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -52,15 +70,24 @@ impl std::fmt::Debug for Subscription {
 #[derive(Debug)]
 pub(crate) enum Seen {
     Record(Arc<Activation>),
-    /// So many were lost because it was too slow.
+    /// A line of an activation that has not ended.
+    Line(Arc<Line>),
+    /// So many records were lost because it was too slow.
     Missed(u64),
+    /// So many lines were.
+    LinesMissed(u64),
     /// The server drains.
     Closed,
 }
 
 impl Hub {
-    /// Watches the records of `namespace`; `None` when there are too many who watch, or the server drains.
-    pub(crate) fn subscribe(self: &Arc<Self>, namespace: &Namespace) -> Option<Subscription> {
+    /// Watches the records of `namespace`, with `lines` also what is written by what runs; `None` when there are too many
+    /// who watch, or the server drains.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        lines: bool,
+    ) -> Option<Subscription> {
         if self.closed.load(Ordering::SeqCst) {
             return None;
         }
@@ -76,10 +103,19 @@ impl Hub {
         if receiver.is_none() {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
+        let receiver = Some(receiver?);
+        let lines = lines.then(|| {
+            let channel = self.lines.entry(namespace.clone());
+            let channel = channel.or_insert_with(|| broadcast::Sender::new(LINES_BEHIND_MAX));
+            self.listeners.fetch_add(1, Ordering::SeqCst);
+            channel.subscribe()
+        });
         Some(Subscription {
             hub: Arc::clone(self),
             namespace: namespace.clone(),
-            receiver: Some(receiver?),
+            receiver,
+            lines,
+            held: None,
         })
     }
 
@@ -87,6 +123,7 @@ impl Hub {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.channels.clear();
+        self.lines.clear();
     }
 
     fn announce(&self, record: &Arc<Activation>) {
@@ -100,30 +137,89 @@ impl Hub {
     }
 }
 
-impl Subscription {
-    /// The next record.
-    pub(crate) async fn next(&mut self) -> Seen {
-        let Some(receiver) = &mut self.receiver else {
-            return Seen::Closed;
-        };
-        match receiver.recv().await {
-            Ok(record) => Seen::Record(record),
-            Err(broadcast::error::RecvError::Lagged(count)) => Seen::Missed(count),
-            Err(broadcast::error::RecvError::Closed) => Seen::Closed,
+impl Listener for Hub {
+    fn listens(&self) -> bool {
+        self.listeners.load(Ordering::Relaxed) > 0
+    }
+
+    fn hear(&self, namespace: &Namespace, line: Line) {
+        if let Some(channel) = self.lines.get(namespace) {
+            let heard = (line.text.len() <= LINE_BYTES_MAX).then(|| Arc::new(line));
+            drop(channel.send(heard));
         }
     }
+}
+
+impl Subscription {
+    /// What comes next. A record comes after the lines that were written before it. Dropped, it loses nothing.
+    pub(crate) async fn next(&mut self) -> Seen {
+        loop {
+            match self.held.take() {
+                Some((record, 0)) => return Seen::Record(record),
+                Some((record, before)) => {
+                    let line = self.lines.as_mut().map(broadcast::Receiver::try_recv);
+                    let Some(Ok(_) | Err(TryRecvError::Lagged(_))) = &line else {
+                        return Seen::Record(record);
+                    };
+                    self.held = Some((record, before - 1));
+                    match line {
+                        Some(Ok(line)) => return heard(line),
+                        Some(Err(TryRecvError::Lagged(count))) => return Seen::LinesMissed(count),
+                        _ => {}
+                    }
+                }
+                None => {}
+            }
+            let (receiver, lines) = (&mut self.receiver, &mut self.lines);
+            let Some(receiver) = receiver else {
+                return Seen::Closed;
+            };
+            let line = async {
+                match lines {
+                    Some(lines) => lines.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let record = tokio::select! {
+                record = receiver.recv() => record,
+                line = line => return match line {
+                    Ok(line) => heard(line),
+                    Err(RecvError::Lagged(count)) => Seen::LinesMissed(count),
+                    Err(RecvError::Closed) => Seen::Closed,
+                },
+            };
+            match record {
+                Ok(record) => {
+                    let before = self.lines.as_ref().map_or(0, broadcast::Receiver::len);
+                    self.held = Some((record, before));
+                }
+                Err(RecvError::Lagged(count)) => return Seen::Missed(count),
+                Err(RecvError::Closed) => return Seen::Closed,
+            }
+        }
+    }
+}
+
+fn heard(line: Heard) -> Seen {
+    line.map_or(Seen::LinesMissed(1), Seen::Line)
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         drop(self.receiver.take());
         self.hub.count.fetch_sub(1, Ordering::SeqCst);
-        if let Entry::Occupied(channel) = self.hub.channels.entry(self.namespace.clone())
-            && channel.get().receiver_count() == 0
-        {
-            channel.remove();
+        if let Some(lines) = self.lines.take() {
+            drop(lines);
+            self.hub.listeners.fetch_sub(1, Ordering::SeqCst);
+            leave(&self.hub.lines, &self.namespace);
         }
+        leave(&self.hub.channels, &self.namespace);
     }
+}
+
+/// Removes a channel that nobody receives from.
+fn leave<T>(channels: &DashMap<Namespace, broadcast::Sender<T>>, namespace: &Namespace) {
+    channels.remove_if(namespace, |_, channel| channel.receiver_count() == 0);
 }
 
 /// See the module.
@@ -178,5 +274,93 @@ impl Activations for Watched {
 
     async fn expire(&self, now: Timestamp) -> Result<usize> {
         self.inner.expire(now).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite::record;
+    use super::*;
+    use crate::model::{
+        Action, ActionLimits, Annotations, Exec, Fqn, Parameters, Sequence, Version,
+    };
+
+    fn guest() -> Namespace {
+        Namespace::parse("guest").unwrap()
+    }
+
+    fn line(text: &str) -> Line {
+        let action = Action {
+            fqn: Fqn::parse("/guest/a", &guest()).unwrap(),
+            version: Version::FIRST,
+            publish: false,
+            updated: Timestamp(1),
+            exec: Exec::Sequence(Sequence {
+                components: Vec::new(),
+            }),
+            parameters: Parameters::default(),
+            limits: ActionLimits::default(),
+            annotations: Annotations::default(),
+            revision: 0,
+            reached: None,
+        };
+        Line {
+            id: ActivationId(1),
+            action: Arc::new(action),
+            text: text.to_owned(),
+        }
+    }
+
+    /// What comes, in short.
+    async fn next(subscription: &mut Subscription) -> String {
+        match subscription.next().await {
+            Seen::Record(record) => format!("record of {}", record.name),
+            Seen::Line(line) => line.text.clone(),
+            Seen::Missed(count) => format!("{count} records missed"),
+            Seen::LinesMissed(count) => format!("{count} lines missed"),
+            Seen::Closed => "closed".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_comes_after_the_lines_before_it() {
+        let hub = Arc::new(Hub::default());
+        assert!(!hub.listens());
+        let mut silent = hub.subscribe(&guest(), false).unwrap();
+        assert!(!hub.listens(), "nobody asked for lines");
+        for _ in 0..50 {
+            let mut all = hub.subscribe(&guest(), true).unwrap();
+            assert!(hub.listens());
+            for text in ["one", "two"] {
+                hub.hear(&guest(), line(text));
+            }
+            hub.announce(&Arc::new(record("a", 1, 1)));
+            for expected in ["one", "two", "record of a"] {
+                assert_eq!(next(&mut all).await, expected);
+            }
+        }
+        assert_eq!(next(&mut silent).await, "record of a");
+        assert!(!hub.listens());
+    }
+
+    #[tokio::test]
+    async fn who_is_too_slow_for_lines_loses_the_oldest_and_no_record() {
+        let hub = Arc::new(Hub::default());
+        let mut slow = hub.subscribe(&guest(), true).unwrap();
+        hub.hear(&guest(), line(&"x".repeat(LINE_BYTES_MAX + 1)));
+        assert_eq!(next(&mut slow).await, "1 lines missed");
+        hub.announce(&Arc::new(record("a", 1, 1)));
+        for number in 0..LINES_BEHIND_MAX + 7 {
+            hub.hear(&guest(), line(&number.to_string()));
+        }
+        let mut seen = Vec::new();
+        for _ in 0..LINES_BEHIND_MAX + 2 {
+            seen.push(next(&mut slow).await);
+        }
+        let count = |what: &str| seen.iter().filter(|one| *one == what).count();
+        assert_eq!((count("7 lines missed"), count("record of a")), (1, 1));
+        assert_eq!((count("6"), count("7"), count("1030")), (0, 1, 1));
+        hub.close();
+        assert_eq!(next(&mut slow).await, "closed");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::ActionLimits;
 use crate::model::time::{iso8601, nanos_now};
-use crate::sandbox::{LogLine, Stream};
+use crate::sandbox::LogLine;
 
 /// Stamps the lines, and says at the end what is missing from them.
 pub(super) fn lines(
@@ -16,14 +16,7 @@ pub(super) fn lines(
     if limits.logs == 0 || (lines.is_empty() && !truncated && !failed) {
         return Arc::default();
     }
-    let stamped = |line: &LogLine| {
-        let stream = match line.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
-        format!("{} {stream}: {}", iso8601(line.at), line.text)
-    };
-    let mut stamped: Vec<String> = lines.iter().map(stamped).collect();
+    let mut stamped: Vec<String> = lines.iter().map(LogLine::stamped).collect();
     let mut note = |text: &str| {
         stamped.push(format!("{} stderr: {text}", iso8601(nanos_now())));
     };

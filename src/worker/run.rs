@@ -188,6 +188,7 @@ async fn start_and_run(
                 serves: Some(Serves {
                     namespace: work.namespace.clone(),
                     action: Arc::clone(&work.action),
+                    begun_by: work.id,
                 }),
             };
             let started = ticket.start(start).await;
@@ -251,6 +252,7 @@ fn input(work: &Work, started: Timestamp, deadline: Instant) -> Input {
         env.push((Cow::Borrowed("__OW_API_KEY"), key.clone()));
     }
     Input {
+        id: work.id,
         params: Bytes::copy_from_slice(work.params.get().as_bytes()),
         env,
         deadline,

@@ -36,6 +36,7 @@ mod idempotency;
 mod javascript;
 mod javascript_modules;
 mod languages;
+mod live_logs;
 mod metrics;
 mod python;
 mod readme;

@@ -205,6 +205,11 @@ pub(super) const EVENTS: Parameter = Parameter::query(
     "Answers server-sent events without end: each activation when it has ended.",
     flag,
 );
+pub(super) const LOGS: Parameter = Parameter::query(
+    "logs",
+    "With `events`: also each line of log as it is written.",
+    flag,
+);
 pub(super) const WAIT: Parameter = Parameter::query(
     "wait",
     "How long to wait for the end of an activation that still runs, in seconds.",

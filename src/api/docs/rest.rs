@@ -8,8 +8,8 @@ use super::faults::{
 };
 use super::operation::{Access, Operation, array_of, schema};
 use super::parameters::{
-    ACTIVATION, ANYTHING, COUNT, DEAD_LETTER, DOCS, EVENTS, LAST_EVENT_ID, LIMIT, NAME_FILTER,
-    NAMESPACE, SINCE, SKIP, TENANT, UPTO, WAIT, WEB_ACTION, WEB_PACKAGE, WEB_SECRET,
+    ACTIVATION, ANYTHING, COUNT, DEAD_LETTER, DOCS, EVENTS, LAST_EVENT_ID, LIMIT, LOGS,
+    NAME_FILTER, NAMESPACE, SINCE, SKIP, TENANT, UPTO, WAIT, WEB_ACTION, WEB_PACKAGE, WEB_SECRET,
 };
 use super::refusals::{ACTIVATIONS_LISTED, BELOW_LIMITS, CANCELLED, OF_ACTIVATION, WAITED, WEB};
 
@@ -105,9 +105,11 @@ fn activations() -> Vec<Operation> {
         own(get(all, ACTIVATIONS, "listActivations", "Lists the activations of a namespace, newest first."))
             .details(
                 "With `events` the answer does not end: `event: activation` with a whole record, its id that of the \
-                 activation; `event: missed` with how many were not told.",
+                 activation; `event: missed` with how many were not told. With `logs` also `event: log` with \
+                 `activationId`, `name` and `line` while the activation runs, the line as its record will have it; and \
+                 `event: missed-logs` with how many lines come with the record alone.",
             )
-            .takes(&[&LIMIT, &SKIP, &COUNT, &SINCE, &UPTO, &NAME_FILTER, &DOCS, &EVENTS, &LAST_EVENT_ID])
+            .takes(&[&LIMIT, &SKIP, &COUNT, &SINCE, &UPTO, &NAME_FILTER, &DOCS, &EVENTS, &LOGS, &LAST_EVENT_ID])
             .answers(200, "The rows.", array_of("ActivationRow"))
             .answers(200, "With `docs`, whole records.", array_of("Activation"))
             .answers(200, "With `count`, how many there are.", schema("ActivationCount"))

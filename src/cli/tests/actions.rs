@@ -243,7 +243,7 @@ fn poll_prints_each_activation_once_in_order() {
     );
     assert_eq!(
         seen[1].line,
-        "GET /api/v1/namespaces/_/activations?events=true&name=n"
+        "GET /api/v1/namespaces/_/activations?events=true&logs=true&name=n"
     );
     assert_eq!(
         seen[2].line,

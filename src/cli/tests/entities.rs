@@ -508,6 +508,56 @@ fn apis_are_listed_shown_and_deleted() {
 }
 
 #[test]
+fn poll_prints_lines_as_they_are_told_and_none_of_them_twice() {
+    let event = |name: &str, data: &serde_json::Value| format!("event: {name}\ndata: {data}\n\n");
+    let line = |id: &str, line: &str| {
+        event(
+            "log",
+            &json!({"activationId": id, "name": "n", "line": line}),
+        )
+    };
+    let record = |id: &str, logs: &[&str]| {
+        event(
+            "activation",
+            &json!({"activationId": id, "name": "n", "start": 9, "logs": logs}),
+        )
+    };
+    let told = [
+        line("a", "same"),
+        line("a", "same"),
+        line("b", "of b"),
+        event("missed-logs", &json!(1)),
+        record("a", &["same", "same", "same"]),
+        record("b", &["of b"]),
+        // It was on its way when the record came.
+        line("b", "of b"),
+    ];
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+    let list = format!("{head}content-length: 2\r\n\r\n[]");
+    let stream = format!(
+        "{head}content-type: text/event-stream\r\n\r\n{}",
+        told.concat()
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for answer in [list.clone(), stream, list] {
+            let (stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+            drop(lines.take_while(|line| !line.is_empty()).last());
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let environment = Environment::of([("WISP_APIHOST", &url)]);
+    let done = wisp(&environment, &["activation", "poll", "-e", "1"]);
+    server.join().unwrap();
+    let (_, printed) = done.out.split_once("logs\n").unwrap();
+    let expected = "\nActivation: 'n' (a)\nsame\nsame\n\nActivation: 'n' (b)\nof b\n\
+        \nActivation: 'n' (a)\n[\n    \"same\"\n]\n";
+    assert_eq!(printed, expected);
+}
+
+#[test]
 fn poll_reads_the_servers_stream_and_comes_back_when_it_breaks() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -16,13 +16,15 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use super::host::Host;
 use crate::model::keyvalue::{Pairs, Refused};
-use crate::model::{Action, Namespace};
+use crate::model::{Action, ActivationId, Namespace};
 
 /// The action an instance serves, and for whom.
 #[derive(Debug, Clone)]
 pub(crate) struct Serves {
     pub(crate) namespace: Namespace,
     pub(crate) action: Arc<Action>,
+    /// The activation that its start is part of.
+    pub(crate) begun_by: ActivationId,
 }
 
 /// Why a guest does not get what it asks for.

@@ -91,6 +91,7 @@ pub(in crate::sandbox) fn limits() -> InstanceLimits {
 
 pub(in crate::sandbox) fn input(params: &str) -> Input {
     Input {
+        id: crate::model::ActivationId(1),
         params: Bytes::copy_from_slice(params.as_bytes()),
         env: vec![("__OW_ACTIVATION_ID".into(), "abc".to_owned())],
         deadline: Instant::now() + Duration::from_secs(10),

@@ -202,6 +202,30 @@ pub(crate) fn logs(line: &str, times: u32) -> String {
     core(1, &data, &run, FD_WRITE)
 }
 
+/// Writes `first` to stdout, sleeps for `ms` milliseconds, writes `second` to stderr, and answers `{}`.
+pub(crate) fn logs_around_a_sleep(ms: u64) -> String {
+    let write = |stream: u32, ptr: u32, len: u32| {
+        format!(
+            "(i32.store (i32.const 4096) (i32.const {ptr})) (i32.store (i32.const 4100) (i32.const {len}))
+    (drop (call $fd_write (i32.const {stream}) (i32.const 4096) (i32.const 1) (i32.const 4104)))"
+        )
+    };
+    let run = format!(
+        "{}
+    (i32.store (i32.const 4216) (i32.const 1)) (i64.store (i32.const 4224) (i64.const {}))
+    (drop (call $poll_oneoff (i32.const 4200) (i32.const 4300) (i32.const 1) (i32.const 4400)))
+    {}
+    {}",
+        write(1, 18, 6),
+        ms * 1_000_000,
+        write(2, 24, 7),
+        at(16, 2)
+    );
+    let poll = r#"(import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))"#;
+    core(1, "{}first\nsecond\n", &run, &format!("{FD_WRITE} {poll}"))
+}
+
 /// Answers `{"value":"…"}` with the variable `name`, or `{"value":null}` when it is not set.
 pub(crate) fn variable(name: &str) -> String {
     let data = format!("{{\"value\":\"{{\"value\":null}}{name}");
