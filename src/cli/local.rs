@@ -66,9 +66,8 @@ impl Local {
                 "log",
                 "filter",
                 match session.globals.verbose {
-                    true => "info,wisp::worker::run=debug",
-                    // Errors, and why a guest died, which its log does not say.
-                    false => "error,wisp::worker::run=debug",
+                    true => "info",
+                    false => "error",
                 },
             ),
             Setting::flag("this command", "system", "packages", wish.packages),

@@ -11,9 +11,14 @@ use super::host::{Host, Stop};
 use super::limits::Denied;
 use super::output::Captured;
 use super::{HostError, LogLine, Outcome, Run, Stream};
+use crate::model::time::nanos_now;
 
-/// Frames of a guest's stack that are worth showing.
-const FRAMES_MAX: usize = 8;
+/// Frames of a guest's stack that are worth showing: as many as wasmtime keeps.
+const FRAMES_MAX: usize = 20;
+/// Characters of a function's name.
+const NAME_CHARS_MAX: usize = 200;
+/// Lines of the log that a death adds: its reason and the frames.
+const DEATH_LINES_MAX: usize = 1 + FRAMES_MAX;
 
 /// Polls `future` until it is done or `deadline` has passed; `None` then, and the future is dropped.
 ///
@@ -65,12 +70,20 @@ pub(super) fn read(error: &wasmtime::Error) -> End {
         for frame in backtrace.frames().iter().take(FRAMES_MAX) {
             text.push_str("\n  at ");
             match frame.func_name() {
-                Some(name) => text.extend(name.chars().take(200)),
+                // A name is the guest's own and may be anything.
+                Some(name) => text.extend(name.chars().take(NAME_CHARS_MAX).map(one_line)),
                 None => text.push_str(&format_index(frame.func_index())),
             }
         }
     }
     End::Died(text)
+}
+
+fn one_line(character: char) -> char {
+    match character.is_control() {
+        true => ' ',
+        false => character,
+    }
 }
 
 fn format_index(index: u32) -> String {
@@ -100,7 +113,7 @@ pub(super) fn blame(outcome: Outcome, host: &Host) -> Outcome {
     }
 }
 
-/// Puts a run together.
+/// Puts a run together. Why a guest died is told in its log: the client learns only that it did.
 pub(super) fn finish(outcome: Outcome, captured: Captured, peak_memory_bytes: usize) -> Run {
     let mut logs = captured.lines;
     // The last line of a command that did not live to answer is log like the others.
@@ -112,13 +125,22 @@ pub(super) fn finish(outcome: Outcome, captured: Captured, peak_memory_bytes: us
     if let (Some(last), false) = (&captured.last, answered) {
         if last.size == last.text.len() {
             logs.push(LogLine {
-                at: crate::model::time::nanos_now(),
+                at: nanos_now(),
                 stream: Stream::Stdout,
                 text: String::from_utf8_lossy(&last.text).into_owned(),
             });
         } else {
             logs_truncated = true;
         }
+    }
+    if let Outcome::Died(text) = &outcome {
+        let at = nanos_now();
+        let lines = text.lines().take(DEATH_LINES_MAX);
+        logs.extend(lines.map(|text| LogLine {
+            at,
+            stream: Stream::Stderr,
+            text: text.to_owned(),
+        }));
     }
     Run {
         outcome,

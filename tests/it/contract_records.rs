@@ -165,6 +165,51 @@ fn a_developer_error_says_that_logs_may_be_missing() {
     );
 }
 
+#[test]
+fn a_trap_is_told_in_the_log_with_where_it_was() {
+    let tenant = shared().tenant();
+    let text = r#"(module
+      (memory (export "memory") 1)
+      (func (export "wisp_alloc") (param i32) (result i32) (i32.const 1024))
+      (func $divides (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))
+      (func $inner (result i64) (i64.extend_i32_u (call $divides (i32.const 0))))
+      (func (export "wisp_run") (param i32 i32) (result i64) (call $inner)))"#;
+    let deep = r#"(module
+      (memory (export "memory") 1)
+      (func (export "wisp_alloc") (param i32) (result i32) (i32.const 1024))
+      (func $down (result i64) (i64.add (call $down) (i64.const 1)))
+      (func (export "wisp_run") (param i32 i32) (result i64) (call $down)))"#;
+    tenant.put_action("a", text);
+    tenant.put_action("deep", deep);
+    tenant.put_action_with("none", text, json!({ "limits": { "logs": 0 } }));
+    let lines = |name: &str| {
+        let record = tenant.activation(&id_of(&tenant.invoke(name, &json!({})).expect(502)));
+        let error = &record["response"]["result"]["error"];
+        let said = "The action did not produce a valid response and exited unexpectedly.";
+        assert_eq!(error, said, "section 3.3");
+        let lines = record["logs"].as_array().unwrap().iter();
+        let texts = lines.map(|line| line.as_str().unwrap().split_once(" stderr: ").unwrap().1);
+        texts.map(str::to_owned).collect::<Vec<String>>()
+    };
+    assert_eq!(
+        lines("a")[..4],
+        [
+            "The action trapped: integer divide by zero.",
+            "  at divides",
+            "  at inner",
+            "  at function 3"
+        ]
+    );
+    let deep = lines("deep");
+    assert_eq!(deep[0], "The action exhausted its call stack.");
+    assert_eq!(
+        (deep[1].as_str(), deep.len()),
+        ("  at down", 22),
+        "{deep:?}"
+    );
+    assert_eq!(lines("none"), Vec::<String>::new());
+}
+
 fn ids(tenant: &Tenant, query: &str) -> Vec<String> {
     let rows = tenant
         .get(&format!("activations{query}"))

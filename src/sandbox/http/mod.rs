@@ -39,8 +39,7 @@ use super::p2::P2;
 use super::program::{Code, Linked};
 use super::run::{End, blame, finish, no_stack, read, until};
 use super::{
-    Grant, HostError, Input, Instance, InstanceLimits, LogLine, Outcome, Run, StartError, Started,
-    Stream, Traffic,
+    Grant, HostError, Input, Instance, InstanceLimits, Outcome, Run, StartError, Started, Traffic,
 };
 use crate::model::exchange::{Exchange, Respond};
 use outbox::{Answer, Outbox};
@@ -213,7 +212,6 @@ impl Instance for HttpInstance {
         let captured = host.end();
         let peak = host.meter.peak();
         let mut traffic = captured.traffic;
-        let at = crate::model::time::nanos_now();
         let outcome = match failed {
             Some(outcome) => {
                 let outcome = blame(outcome, host);
@@ -228,11 +226,6 @@ impl Instance for HttpInstance {
         };
         let mut run = finish(outcome, captured, peak);
         run.traffic = traffic;
-        if let (Outcome::Died(text), true) = (&run.outcome, input.log_bytes_max > 0) {
-            // Whoever looks at the log finds the reason; the client is not told.
-            let (stream, text) = (Stream::Stderr, text.clone());
-            run.logs.push(LogLine { at, stream, text });
-        }
         Ok(run)
     }
 

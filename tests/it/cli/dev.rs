@@ -79,6 +79,7 @@ fn run_says_what_is_wrong_with_the_code() {
     let done = user.bare(&["run", &trap]);
     assert_eq!(done.code, Some(246), "{done:?}");
     assert!(done.err.contains("exited unexpectedly"), "{done:?}");
+    assert!(done.err.contains("The action trapped: "), "{done:?}");
     let table = [
         (user.file("text.wat", "(modul)"), 144, "text.wat"),
         (user.file("odd.bas", "10 PRINT"), 2, ".bas"),
