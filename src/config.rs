@@ -22,7 +22,9 @@ use toml::{Table, Value};
 
 use crate::model::limits::{EffectiveLimits, Range};
 use crate::store::{embedded, seal};
-use crate::{api, auth, invoke, pool, queue, sandbox, store, system, telemetry, worker};
+use crate::{
+    api, auth, cluster, invoke, link, pool, queue, sandbox, store, system, telemetry, worker,
+};
 
 /// The embedded documentation of every knob.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -71,6 +73,10 @@ pub struct Config {
     pub(crate) keyvalue: store::keyvalue::Config,
     /// What every namespace finds in `/whisk.system`.
     pub(crate) system: system::Config,
+    /// Where the nodes of a cluster meet.
+    pub(crate) redis: link::Config,
+    /// What this node is among them.
+    pub(crate) cluster: cluster::Config,
 }
 
 /// The `[server]` section.
@@ -269,6 +275,11 @@ impl Config {
         self.log.validate().map_err(of("log"))?;
         self.auth.validate().map_err(of("auth"))?;
         self.encryption.validate().map_err(of("encryption"))?;
+        self.cluster.validate().map_err(of("cluster"))?;
+        if self.redis.url.is_none() && self.cluster.role != cluster::Role::All {
+            let reason = "a node that does not do everything needs others, and [redis] url to meet them";
+            return Err(("cluster", "role", reason.to_owned()));
+        }
         self.limits
             .possible()
             .map_err(|(key, Range { min, max })| {

@@ -9,10 +9,8 @@ pub mod telemetry;
 mod ahead;
 mod api;
 mod auth;
-#[allow(dead_code, reason = "used by what follows")]
 mod cluster;
 mod invoke;
-#[allow(dead_code, reason = "used by what follows")]
 mod link;
 mod pool;
 mod queue;

@@ -37,6 +37,7 @@ Examples:
   wisp serve --examples                        try it: 127.0.0.1:3233, data in ./wisp-data
   wisp serve --listen 127.0.0.1:0 --data /tmp/w   any free port, throwaway data
   wisp serve --config /etc/wisp.toml --log-format json
+  wisp serve --redis redis://10.0.0.1:6379     one node of a cluster
   wisp serve --print-config > wisp.toml        every knob with what it is now
 
 Environment variables go over the file, as WISP_SERVER_LISTEN; flags go over both.")]
@@ -50,6 +51,12 @@ pub(super) struct Serve {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Join the cluster that meets at this Redis, as redis://host:6379
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// What this node of a cluster does [default: all]
+    #[arg(long, value_name = "ROLE", value_parser = ["all", "front", "worker"])]
+    role: Option<String>,
     /// Deploy every example, and say how to invoke them
     #[arg(long)]
     examples: bool,
@@ -111,6 +118,8 @@ impl Serve {
             ("--listen", "server", "listen", &self.listen),
             ("--data", "server", "data", &self.data),
             ("--log-format", "log", "format", &self.log_format),
+            ("--redis", "redis", "url", &self.redis),
+            ("--role", "cluster", "role", &self.role),
         ];
         let given = flags.into_iter().filter_map(|(flag, section, key, value)| {
             Some(Setting::flag(flag, section, key, value.clone()?))

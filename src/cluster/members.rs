@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Node, Role};
 use crate::link::{self, Batch, Link, Script, Value, cmd};
+use crate::scheduler::placement::{self, NodeView};
 
 /// Nodes that were read of together. More are not looked at: a node that knows this many others finds one with room.
 const MEMBERS_MAX: usize = 4096;
@@ -38,6 +39,9 @@ pub(crate) struct Member {
 pub(crate) struct View {
     /// By id, in order.
     pub(crate) living: Vec<(Arc<str>, Member)>,
+    /// Those of them that run actions, as placement sees them, and where each stands in `living`.
+    pub(crate) nodes: Vec<NodeView>,
+    places: Vec<usize>,
     /// Whose lease has ended, and what they held was not taken over yet.
     pub(crate) dead: Vec<String>,
 }
@@ -120,6 +124,12 @@ impl Members {
             }
         }
         view.living.sort_by(|a, b| a.0.cmp(&b.0));
+        for (place, (id, member)) in view.living.iter().enumerate() {
+            if member.role.runs() {
+                view.nodes.push(member.view(id));
+                view.places.push(place);
+            }
+        }
         let view = Arc::new(view);
         *self.view.write() = Arc::clone(&view);
         Ok(view)
@@ -137,9 +147,8 @@ impl Members {
     }
 
     /// How often to look when this many live, so that all of them together do not keep Redis busy.
-    pub(crate) fn look_every(&self, lease: Duration) -> Duration {
-        let living = u32::try_from(self.view().living.len()).unwrap_or(u32::MAX);
-        (lease / 5) * (1 + living / 20)
+    pub(crate) fn look_every(&self) -> Duration {
+        placement::views_after(self.view().living.len())
     }
 }
 
@@ -153,12 +162,29 @@ impl View {
         self.living.get(index).map(|(_, member)| member)
     }
 
-    /// Ids to where they stand in `living`.
-    pub(crate) fn index(&self) -> HashMap<&str, usize> {
-        self.living
-            .iter()
-            .enumerate()
-            .map(|(index, (id, _))| (&**id, index))
-            .collect()
+    /// The id of one of `nodes`.
+    pub(crate) fn node_id(&self, index: usize) -> Option<&str> {
+        let place = self.places.get(index)?;
+        self.living.get(*place).map(|(id, _)| &**id)
+    }
+
+    /// Ids of `nodes` to where they stand there.
+    pub(crate) fn node_index(&self) -> HashMap<&str, usize> {
+        let ids = (0..self.nodes.len()).filter_map(|index| Some((self.node_id(index)?, index)));
+        ids.collect()
+    }
+}
+
+impl Member {
+    fn view(&self, id: &str) -> NodeView {
+        let digest = blake3::hash(id.as_bytes());
+        let free = self.runs_max.saturating_sub(self.runs + self.waiting);
+        NodeView {
+            hash: u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8])),
+            permits_free: u32::try_from(free).unwrap_or(u32::MAX),
+            permits: u32::try_from(self.runs_max).unwrap_or(u32::MAX),
+            bytes_free: u64::try_from(self.memory_max.saturating_sub(self.memory_used))
+                .unwrap_or(u64::MAX),
+        }
     }
 }

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub(crate) use members::{Member, Members, View};
+pub(crate) use members::{Member, Members};
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What cannot be: the key to blame and why.
+    pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
+        if !(1..=300).contains(&self.lease_s) {
+            return Err(("lease_s", "a lease lasts 1 to 300 seconds".to_owned()));
+        }
+        Ok(())
+    }
+
     /// The lease.
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_s.max(1))
@@ -81,6 +89,8 @@ pub(crate) struct Fence {
     start: Instant,
     /// Microseconds after `start`; 0 when the lease is not held.
     until_us: AtomicU64,
+    /// Counts how often it was lost.
+    epoch: AtomicU64,
 }
 
 impl Default for Fence {
@@ -88,6 +98,7 @@ impl Default for Fence {
         Self {
             start: Instant::now(),
             until_us: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
         }
     }
 }
@@ -99,19 +110,42 @@ impl Fence {
         now < self.until_us.load(Ordering::Acquire)
     }
 
+    /// How often it was lost so far: tells one holding from the next.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether it is held, and was since that epoch.
+    pub(crate) fn holds(&self, epoch: u64) -> bool {
+        self.epoch() == epoch && self.is_held()
+    }
+
     /// It holds for `lease` from `asked` on, less a margin for clocks that do not run alike.
-    pub(crate) fn extend(&self, asked: Instant, lease: Duration) {
+    ///
+    /// `false` when it had ended in between: what was held under it is lost, and must be dropped first.
+    #[must_use]
+    pub(crate) fn extend(&self, asked: Instant, lease: Duration) -> bool {
+        if self.until_us.load(Ordering::Acquire) != 0 && !self.is_held() {
+            return false;
+        }
         let margin = (lease / 10).max(Duration::from_millis(100));
         let until = (asked + lease)
             .duration_since(self.start)
             .saturating_sub(margin);
         let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
         self.until_us.fetch_max(until, Ordering::AcqRel);
+        true
     }
 
     /// It does not hold.
     pub(crate) fn drop_lease(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.until_us.store(0, Ordering::Release);
+    }
+
+    /// Whether it was held and has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.until_us.load(Ordering::Acquire) != 0 && !self.is_held()
     }
 }
 

@@ -44,12 +44,18 @@ async fn a_lease_ends_here_before_it_ends_there() {
     let node = Node::new(Config::default(), "p");
     assert!(!node.fence.is_held());
     let asked = Instant::now();
-    node.fence.extend(asked, node.config.lease());
-    assert!(node.fence.is_held());
+    assert!(node.fence.extend(asked, node.config.lease()));
+    let epoch = node.fence.epoch();
+    assert!(node.fence.holds(epoch));
     tokio::time::advance(Duration::from_millis(4_499)).await;
     assert!(node.fence.is_held());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(!node.fence.is_held());
+    // What came late does not bring it back: what was held must be dropped first.
+    assert!(!node.fence.extend(Instant::now(), node.config.lease()));
+    node.lapse();
+    assert!(node.fence.extend(Instant::now(), node.config.lease()));
+    assert!(node.fence.is_held() && !node.fence.holds(epoch));
 }
 
 #[test]

@@ -100,4 +100,9 @@ impl Replies for Waits {
             drop(caller.send(outcome));
         }
     }
+
+    fn over(&self, id: ActivationId) {
+        // Gives back its place in the throttle.
+        drop(self.waiters.remove(&id));
+    }
 }

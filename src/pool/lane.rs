@@ -233,11 +233,12 @@ impl Lane {
         self.current.load(Ordering::Acquire) == address(action) && self.namespace == *namespace
     }
 
-    /// Counts one more run, if the action's limit allows it, and takes an idle instance for it if there is one. Idle
+    /// Counts one more run, if there are fewer than `runs_max`, and takes an idle instance for it if there is one. Idle
     /// instances of another version come back to be dropped outside the lock. `facts` makes those of the action.
     pub(super) fn claim(
         &self,
         action: &Arc<Action>,
+        runs_max: u64,
         facts: impl FnOnce() -> Facts,
     ) -> (Place, Vec<Idle>) {
         let mut state = self.state.lock();
@@ -245,7 +246,7 @@ impl Lane {
         if let Some(idle) = &state.latest {
             idle.ahead.fetch();
         }
-        if state.running >= action.limits.runs_max() {
+        if state.running >= runs_max {
             return (Place::Full, Vec::new());
         }
         let mut stale = Vec::new();
@@ -354,8 +355,8 @@ impl Lane {
     }
 
     /// Whether the action's limit leaves room for one more run.
-    pub(super) fn has_room(&self, action: &Action) -> bool {
-        self.state.lock().running < action.limits.runs_max()
+    pub(super) fn has_room(&self, runs_max: u64) -> bool {
+        self.state.lock().running < runs_max
     }
 
     /// Idle and running instances.

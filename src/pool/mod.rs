@@ -21,7 +21,7 @@ mod shortcuts;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -66,6 +66,12 @@ impl Default for Config {
     }
 }
 
+/// Says how many runs of a limited action this node may have, where other nodes have some of them.
+pub(crate) trait Slots: Send + Sync + 'static {
+    /// Of `action`, invoked by `namespace`. Never waits.
+    fn runs_max(&self, namespace: &Namespace, action: &Action) -> u64;
+}
+
 /// Why there is no place for a run now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Busy {
@@ -100,6 +106,8 @@ struct Shared {
     /// `__OW_API_HOST`.
     api_host: String,
     evictions: AtomicU64,
+    /// Where other nodes run the same actions.
+    slots: OnceLock<Weak<dyn Slots>>,
 }
 
 /// How full the pool is.
@@ -186,8 +194,28 @@ impl Pool {
                 texts: Texts::default(),
                 api_host: config.api_host.clone(),
                 evictions: AtomicU64::new(0),
+                slots: OnceLock::new(),
             }),
         }
+    }
+
+    /// Lets `slots` say how many runs of limited actions there may be here. Once, before anything is claimed.
+    pub(crate) fn limit_by(&self, slots: Weak<dyn Slots>) {
+        drop(self.shared.slots.set(slots));
+    }
+
+    /// Most runs of `action` here at one time.
+    fn runs_max(&self, namespace: &Namespace, action: &Action) -> u64 {
+        let limit = action.limits.runs_max();
+        if limit == u64::MAX {
+            return limit;
+        }
+        let slots = self.shared.slots.get();
+        slots.map_or(limit, |slots| {
+            slots
+                .upgrade()
+                .map_or(0, |slots| slots.runs_max(namespace, action).min(limit))
+        })
     }
 
     fn lane(&self, namespace: &Namespace, action: &Arc<Action>) -> Arc<Lane> {
@@ -214,7 +242,8 @@ impl Pool {
     /// A place for a run of `action`, invoked by `namespace`. Never waits; reuses first, then starts.
     pub(crate) fn claim(&self, namespace: &Namespace, action: &Arc<Action>) -> Result<Claim, Busy> {
         let lane = self.lane(namespace, action);
-        let (place, stale) = lane.claim(action, || self.facts(namespace, action));
+        let runs_max = self.runs_max(namespace, action);
+        let (place, stale) = lane.claim(action, runs_max, || self.facts(namespace, action));
         drop(stale);
         match place {
             Place::Full => Err(Busy::Action),
@@ -242,7 +271,15 @@ impl Pool {
 
     /// Whether the action's limit leaves room; looked at again after its queue was parked.
     pub(crate) fn has_room(&self, namespace: &Namespace, action: &Arc<Action>) -> bool {
-        self.lane(namespace, action).has_room(action)
+        let runs_max = self.runs_max(namespace, action);
+        self.lane(namespace, action).has_room(runs_max)
+    }
+
+    /// Whether an instance of it is idle.
+    pub(crate) fn is_warm(&self, namespace: &Namespace, address: &Fqn) -> bool {
+        let key = (namespace.clone(), address.clone());
+        let lane = self.shared.lanes.get(&key);
+        lane.is_some_and(|lane| lane.counts().0 > 0)
     }
 
     /// Ends what was idle for too long, and forgets actions nobody calls; returns how many instances ended.

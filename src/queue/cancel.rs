@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use crate::cluster::Fence;
 use crate::model::ActivationId;
 
 /// Askings kept: those of activations that end on their own are not always taken back.
@@ -24,9 +26,32 @@ pub(crate) struct Cancels {
     count: AtomicUsize,
     asked: Mutex<VecDeque<ActivationId>>,
     changed: Notify,
+    /// Where there are other nodes: runs that were begun under a lease end with it.
+    fence: OnceLock<Arc<Fence>>,
+}
+
+/// How a run that could be told to stop came out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ran<T> {
+    /// It ended by itself.
+    Out(T),
+    /// It was told to stop.
+    Stopped,
+    /// The node lost its lease: others may run the same by now.
+    Lapsed,
 }
 
 impl Cancels {
+    /// Ends runs when the lease they began under is lost. Once.
+    pub(crate) fn fence(&self, fence: Arc<Fence>) {
+        drop(self.fence.set(fence));
+    }
+
+    /// Lets every run look again whether it may go on.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// Tells the activation to stop.
     pub(crate) fn ask(&self, id: ActivationId) {
         {
@@ -57,20 +82,24 @@ impl Cancels {
         }
     }
 
-    /// Polls `run` until it ends, or is dropped because `id` was told to stop: then `None`.
-    pub(crate) async fn unless<T>(
-        &self,
-        id: ActivationId,
-        run: impl Future<Output = T>,
-    ) -> Option<T> {
+    /// Polls `run` until it ends, or is dropped because `id` was told to stop or the lease was lost.
+    pub(crate) async fn unless<T>(&self, id: ActivationId, run: impl Future<Output = T>) -> Ran<T> {
         let mut run = pin!(run);
         let mut changed: Option<Pin<Box<Notified<'_>>>> = None;
+        let lease = self.fence.get().map(|fence| (fence, fence.epoch()));
+        let ended = || {
+            if lease.is_some_and(|(fence, epoch)| !fence.holds(epoch)) {
+                return Some(Ran::Lapsed);
+            }
+            self.is_asked(id).then_some(Ran::Stopped)
+        };
         poll_fn(|context| {
-            if self.is_asked(id) {
-                return Poll::Ready(None);
+            // Before the guest goes on, however long this process was stopped.
+            if let Some(ended) = ended() {
+                return Poll::Ready(ended);
             }
             if let Poll::Ready(output) = run.as_mut().poll(context) {
-                return Poll::Ready(Some(output));
+                return Poll::Ready(Ran::Out(output));
             }
             // Most runs end in their first poll and never come here.
             loop {
@@ -81,11 +110,7 @@ impl Cancels {
                 changed = None;
             }
             // It may have been told before it waited.
-            if self.is_asked(id) {
-                Poll::Ready(None)
-            } else {
-                Poll::Pending
-            }
+            ended().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -107,9 +132,15 @@ mod tests {
             cancels.ask(mine);
         };
         let (ended, ()) = tokio::join!(run, ask);
-        assert_eq!(ended, None);
+        assert_eq!(ended, Ran::Stopped);
         cancels.forget(mine);
-        assert_eq!(cancels.unless(mine, std::future::ready(3)).await, Some(3));
-        assert_eq!(cancels.unless(other, std::future::ready(3)).await, None);
+        assert_eq!(
+            cancels.unless(mine, std::future::ready(3)).await,
+            Ran::Out(3)
+        );
+        assert_eq!(
+            cancels.unless(other, std::future::ready(3)).await,
+            Ran::Stopped
+        );
     }
 }

@@ -124,7 +124,9 @@ impl MemoryQueue {
     }
 
     fn deliver(&self, work: Work) -> Delivery {
-        let settle = work.durable.then(|| Settle(Arc::clone(&self.accepted)));
+        let settle = work
+            .durable
+            .then(|| Settle::Log(Arc::clone(&self.accepted)));
         Delivery {
             work,
             settle,
@@ -184,8 +186,66 @@ impl MemoryQueue {
         }
     }
 
+    /// Hands the work over if nothing waits that came before and somebody has a hand free; gives it back otherwise.
+    pub(super) fn hand_over(&self, work: Work) -> Result<(), Box<Work>> {
+        if self.ready.load(Ordering::SeqCst) > 0 || self.waits_for(&work) {
+            return Err(Box::new(work));
+        }
+        let Some(hands) = self.hands() else {
+            return Err(Box::new(work));
+        };
+        let offered = hands.offer(self.deliver(work));
+        offered.map_err(|back| Box::new(back.work))
+    }
+
+    /// Drops all that came from streams and waits: others have it now.
+    pub(super) fn forget_pulled(&self) {
+        for (key, id) in self.waiting_where(Delivery::is_shared) {
+            drop(self.take_out(&key.namespace, id));
+        }
+    }
+
+    /// Takes out the entries of streams of which nothing runs: their lanes and ids.
+    pub(super) fn take_pulled(&self) -> Vec<(Key, Vec<String>)> {
+        let mut entries: HashMap<(Key, String), (usize, Vec<ActivationId>, usize)> = HashMap::new();
+        for (key, lane) in &self.state.lock().lanes {
+            for item in &lane.items {
+                if let Some(Settle::Entry(entry)) = &item.settle {
+                    let of_it = (key.clone(), entry.id().to_owned());
+                    let (waiting, ids, left) = entries.entry(of_it).or_default();
+                    *waiting += 1;
+                    *left = entry.left();
+                    ids.push(item.work.id);
+                }
+            }
+        }
+        let mut taken: HashMap<Key, Vec<String>> = HashMap::new();
+        for ((key, entry), (waiting, ids, left)) in entries {
+            if waiting < left {
+                // Some of its works run here: the others will, too.
+                continue;
+            }
+            for id in ids {
+                drop(self.take_out(&key.namespace, id));
+            }
+            taken.entry(key).or_default().push(entry);
+        }
+        taken.into_iter().collect()
+    }
+
+    fn waiting_where(&self, holds: impl Fn(&Delivery) -> bool) -> Vec<(Key, ActivationId)> {
+        let state = self.state.lock();
+        let all = state
+            .lanes
+            .iter()
+            .flat_map(|(key, lane)| lane.items.iter().map(move |item| (key, item)));
+        all.filter(|(_, item)| holds(item))
+            .map(|(key, item)| (key.clone(), item.work.id))
+            .collect()
+    }
+
     /// Hands the work over, or appends it and says so.
-    fn place(&self, delivery: Delivery) {
+    pub(super) fn place(&self, delivery: Delivery) {
         let hands = self.hands();
         let mut delivery = delivery;
         if self.ready.load(Ordering::SeqCst) == 0
@@ -372,19 +432,20 @@ impl Queue for MemoryQueue {
                     if !parked {
                         self.ready.fetch_sub(1, Ordering::SeqCst);
                     }
-                    dropped.push((item.work.id, parked));
+                    dropped.push((item, parked));
                 }
             }
         }
         let count = dropped.len();
-        for (id, parked) in dropped {
+        for (item, parked) in dropped {
             // Parked: the action's own limit kept it waiting. Otherwise the node had no room.
             let refusal = if parked {
                 Refusal::Backlog { retry_after_s: 1 }
             } else {
                 Refusal::Overload { retry_after_s: 1 }
             };
-            self.reply(id, Outcome::Dropped(refusal));
+            self.reply(item.work.id, Outcome::Dropped(refusal));
+            item.ack();
         }
         count
     }

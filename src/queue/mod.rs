@@ -10,6 +10,7 @@
 //! - what waits too long is dropped and its caller told, unless it was promised.
 
 mod cancel;
+pub(crate) mod cluster;
 mod memory;
 pub(crate) mod message;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-pub(crate) use cancel::Cancels;
+pub(crate) use cancel::{Cancels, Ran};
 pub(crate) use memory::MemoryQueue;
 use message::{Outcome, Refusal, Work};
 
@@ -88,11 +89,29 @@ pub(crate) trait Hands: Send + Sync + 'static {
     fn nudge(&self);
     /// Records and answers work that will not be run, because of `text`: an application error.
     fn give_up(&self, delivery: Delivery, text: &str);
+
+    /// How many runs more could begin now.
+    fn room(&self) -> usize {
+        0
+    }
+
+    /// How much CPU the namespace has used here.
+    fn used(&self, _namespace: &Namespace) -> Runtime {
+        Runtime::default()
+    }
+
+    /// Whether an instance of that action waits for work.
+    fn is_warm(&self, _key: &Key) -> bool {
+        false
+    }
 }
 
 /// Whoever waits for outcomes: the front on this node.
 pub(crate) trait Replies: Send + Sync + 'static {
     fn complete(&self, id: ActivationId, outcome: Outcome);
+
+    /// It has ended, and nobody waits for more than that.
+    fn over(&self, _id: ActivationId) {}
 }
 
 /// How much waits, for metrics and for the drain.
@@ -170,8 +189,13 @@ pub(crate) struct Delivery {
     since: Instant,
 }
 
-/// Forgets durable work when it is acked.
-struct Settle(Arc<dyn crate::store::Accepted>);
+/// Where it is kept until it is acked.
+enum Settle {
+    /// In the log of accepted work.
+    Log(Arc<dyn crate::store::Accepted>),
+    /// In an entry of a stream.
+    Entry(Arc<cluster::Entry>),
+}
 
 impl std::fmt::Debug for Settle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -180,10 +204,35 @@ impl std::fmt::Debug for Settle {
 }
 
 impl Delivery {
+    /// A delivery of work that came in an entry of a stream.
+    fn of_entry(work: Work, entry: Arc<cluster::Entry>) -> Self {
+        Self {
+            work,
+            settle: Some(Settle::Entry(entry)),
+            recovered: false,
+            arrival: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// The same, of which a run may have been lost: `begun` so far.
+    pub(crate) fn again(mut self, begun: u32) -> Self {
+        self.recovered = true;
+        self.work.redelivered = begun;
+        self
+    }
+
+    /// Whether another node takes it up if this one lets go of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.settle, Some(Settle::Entry(_)))
+    }
+
     /// The work has ended and its record was put: it will not be delivered again.
     pub(crate) fn ack(self) {
-        if let Some(Settle(accepted)) = self.settle {
-            accepted.settle(self.work.id);
+        match self.settle {
+            None => {}
+            Some(Settle::Log(accepted)) => accepted.settle(self.work.id),
+            Some(Settle::Entry(entry)) => entry.settle(),
         }
     }
 
@@ -192,15 +241,17 @@ impl Delivery {
     /// Waits for the note when the action must run at most once, and when a former process had the work: should it be the
     /// work that brings servers down, the deliveries are counted whatever is lost with the next one.
     pub(crate) async fn begin(&self, at_most_once: bool) -> Result<(), crate::store::Error> {
+        let waits = at_most_once || self.recovered;
         match &self.settle {
             None => Ok(()),
-            Some(Settle(accepted)) if at_most_once || self.recovered => {
-                accepted.begin_durably(self.work.id).await
-            }
-            Some(Settle(accepted)) => {
+            Some(Settle::Log(accepted)) if waits => accepted.begin_durably(self.work.id).await,
+            Some(Settle::Log(accepted)) => {
                 accepted.begin(self.work.id);
                 Ok(())
             }
+            Some(Settle::Entry(entry)) if waits => entry.begin(self.work.id).await,
+            // Its first delivery, which counts as a run whether one began or not.
+            Some(Settle::Entry(_)) => Ok(()),
         }
     }
 }

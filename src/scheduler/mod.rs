@@ -6,11 +6,4 @@
 
 pub(crate) mod fairness;
 pub(crate) mod idle;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "called by the queue of the cluster, which comes with it"
-    )
-)]
 pub(crate) mod placement;

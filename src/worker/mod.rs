@@ -43,6 +43,7 @@ use crate::model::Namespace;
 use crate::pool::{Busy, Claim, Pool};
 use crate::queue::message::Work;
 use crate::queue::{Delivery, Hands, Key, Queue};
+use crate::scheduler::fairness::Runtime;
 use crate::store::Store;
 
 /// Slices a run may have where its call came in. The second is for runs whose thread lost its core in the first: ticks pass
@@ -291,6 +292,11 @@ impl Worker {
         begun >= run::DELIVERIES_MAX
     }
 
+    /// Takes up work that another node had, of which `begun` runs were lost.
+    pub(crate) fn salvage(self: &Arc<Self>, delivery: Delivery, begun: u32) {
+        run::salvage(self, delivery, begun);
+    }
+
     /// Takes up what a former process accepted and did not finish. Returns how much was queued again.
     pub(crate) fn recover(self: &Arc<Self>, pending: Vec<(Work, u32)>) -> usize {
         run::recover(self, pending)
@@ -321,6 +327,18 @@ impl Hands for WorkerHands {
 
     fn give_up(&self, delivery: Delivery, text: &str) {
         run::give_up(&self.0, delivery, text);
+    }
+
+    fn room(&self) -> usize {
+        self.0.runs_max.saturating_sub(self.0.runs())
+    }
+
+    fn used(&self, namespace: &Namespace) -> Runtime {
+        self.0.cpu.runtime(&self.0.share(namespace))
+    }
+
+    fn is_warm(&self, key: &Key) -> bool {
+        self.0.pool.is_warm(&key.namespace, &key.action)
     }
 }
 

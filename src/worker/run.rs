@@ -15,8 +15,8 @@ use super::record::{self, Ended, Phase};
 use super::{Permit, Worker};
 use crate::model::{self, Activation, Response, Status, Timestamp};
 use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
-use crate::queue::message::{Outcome as Answer, Work};
-use crate::queue::{Delivery, Key};
+use crate::queue::message::{Outcome as Answer, Refusal, Work};
+use crate::queue::{Delivery, Key, Ran};
 use crate::sandbox::{CodeSource, Input, LogLine, Outcome, Serves, Source, Traffic};
 use crate::store::Entities;
 use crate::telemetry::metrics;
@@ -74,7 +74,10 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
             lease.give_back();
         }
         let capped = permit.share.runs.load(Ordering::Acquire) >= worker.runs_max_each();
-        finish(&worker, delivery, Arc::new(record), permit).await;
+        match record {
+            Some(record) => finish(&worker, delivery, Arc::new(record), permit).await,
+            None => abandon(&worker, delivery),
+        }
         if !worker.queue.is_empty() {
             worker.released(
                 &Key {
@@ -84,6 +87,17 @@ pub(super) async fn run(worker: Arc<Worker>, delivery: Delivery, permit: Permit,
                 capped,
             );
         }
+    }
+}
+
+/// Lets go of work whose run ended because the node lost its lease: whoever has it now records and answers. What only this
+/// node had, its caller is told to try again.
+fn abandon(worker: &Worker, delivery: Delivery) {
+    if !delivery.is_shared() {
+        let refusal = Refusal::Overload { retry_after_s: 1 };
+        worker
+            .queue
+            .reply(delivery.work.id, Answer::Dropped(refusal));
     }
 }
 
@@ -122,7 +136,7 @@ async fn execute(
     permit: &Permit,
     claim: Claim,
     facts: &Arc<Facts>,
-) -> (Option<Lease>, Activation) {
+) -> (Option<Lease>, Option<Activation>) {
     let began = Instant::now();
     let mut ended = Ended {
         started: Timestamp::now(),
@@ -150,17 +164,21 @@ async fn execute(
         }
         .await
     };
-    let lease = lease.unwrap_or_else(|| {
-        ended.response = Some(record::cancelled());
-        None
-    });
+    let lease = match lease {
+        Ran::Out(lease) => lease,
+        Ran::Stopped => {
+            ended.response = Some(record::cancelled());
+            None
+        }
+        Ran::Lapsed => return (None, None),
+    };
     ended.cpu = used;
     ended.took = over - began;
     let waited = Duration::from_millis(ended.started.millis_since(work.accepted_at));
     metrics::activation(waited, ended.init, ended.took);
     let record = record::record(work, facts, ended);
     facts.series.ended(record.response.status, used);
-    (lease, record)
+    (lease, Some(record))
 }
 
 /// What happened is written into `ended`; the lease comes back unless there is none, or the host failed in it.
@@ -325,21 +343,44 @@ pub(super) fn give_up(worker: &Worker, delivery: Delivery, text: &str) {
     fail(worker, delivery, record);
 }
 
+/// Why work of which `begun` runs were lost is not run again, if it is not.
+fn gives_up(begun: u32, facts: &Facts) -> Option<&'static str> {
+    if begun >= DELIVERIES_MAX {
+        Some(
+            "The action was started several times and each time the server stopped before it ended.",
+        )
+    } else if begun > 0 && facts.at_most_once {
+        Some("The server stopped while the action ran; it is annotated to run at most once.")
+    } else {
+        None
+    }
+}
+
+/// Takes up work that another node had: queues it, or records why it will not run.
+pub(super) fn salvage(worker: &Arc<Worker>, delivery: Delivery, begun: u32) {
+    let delivery = delivery.again(begun);
+    let work = &delivery.work;
+    let facts = worker.pool.facts(&work.namespace, &work.action);
+    match gives_up(begun, &facts) {
+        None => {
+            worker.queue.put_back(delivery);
+            worker.pump();
+        }
+        Some(text) => {
+            let response = Response::error(Status::InternalError, text);
+            let record = record::unrun(work, &facts, response);
+            fail(worker, delivery, record);
+        }
+    }
+}
+
 /// Takes up work that a former process accepted: queues it again, or records why it will not run.
 pub(super) fn recover(worker: &Arc<Worker>, pending: Vec<(Work, u32)>) -> usize {
     let mut queued = 0;
     for (mut work, begun) in pending {
         work.redelivered = begun;
         let facts = worker.pool.facts(&work.namespace, &work.action);
-        let text = if begun >= DELIVERIES_MAX {
-            Some(
-                "The action was started several times and each time the server stopped before it ended.",
-            )
-        } else if begun > 0 && facts.at_most_once {
-            Some("The server stopped while the action ran; it is annotated to run at most once.")
-        } else {
-            None
-        };
+        let text = gives_up(begun, &facts);
         match text {
             None => {
                 queued += 1;

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["model"]),
     // Redis, for those who share it with other nodes.
     ("link", &["telemetry"]),
+    ("cluster", &["link", "model", "scheduler"]),
     ("store", &["ahead", "link", "model", "telemetry"]),
     // What is accepted must be on disk before it is queued.
     (
@@ -54,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "api",
             "auth",
+            "cluster",
             "invoke",
             "link",
             "model",

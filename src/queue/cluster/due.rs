@@ -1,0 +1,350 @@
+//! Finding work that this node was not told of; holding what is held; leaving.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lane::{self, Hungry};
+use super::{Shared, scripts};
+use crate::link::{self, Batch, Value, cmd, read};
+use crate::model::Namespace;
+use crate::queue::Key;
+use crate::scheduler::placement::{self, Due, NodeView, Warmth};
+
+/// Namespaces looked at in one go, and lanes of each.
+const NAMESPACES_MAX: usize = 32;
+const LANES_MAX: usize = 16;
+
+/// Looks at the due list now and then, for as long as the task lives.
+pub(super) async fn go_on(shared: Arc<Shared>) {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        tokio::time::sleep(pause).await;
+        let mut hungry = false;
+        if shared.room() > 0 {
+            match look(&shared).await {
+                Ok(found) => hungry = found,
+                Err(error) => tracing::debug!(%error, "the due list could not be read"),
+            }
+        }
+        let nodes = shared.node.members.view().living.len();
+        pause = placement::look_after(nodes, hungry, fastrand::u64(..));
+    }
+}
+
+/// Whether anything was found that this node takes.
+async fn look(shared: &Arc<Shared>) -> link::Result<bool> {
+    let all = lane::due(&shared.prefix);
+    // Redis's own time may be a little ahead of what we believe.
+    let now_ms = shared.node.redis_now_ms();
+    let mut ask = cmd("ZRANGEBYSCORE");
+    ask.arg(&all)
+        .arg("-inf")
+        .arg(now_ms)
+        .arg("LIMIT")
+        .arg(0)
+        .arg(NAMESPACES_MAX);
+    let namespaces: Vec<String> = shared.link.query(&ask).await?;
+    let namespaces: Vec<Namespace> = namespaces
+        .iter()
+        .filter_map(|name| Namespace::parse(name).ok())
+        .collect();
+    if namespaces.is_empty() {
+        return Ok(false);
+    }
+    let mut batch = Batch::default();
+    for namespace in &namespaces {
+        let mut ask = cmd("ZRANGE");
+        ask.arg(lane::due_of(&shared.prefix, namespace))
+            .arg(0)
+            .arg(LANES_MAX - 1)
+            .arg("WITHSCORES");
+        batch.push(ask);
+    }
+    let mut found: Vec<(Key, u64)> = Vec::new();
+    let mut moved = Batch::default();
+    for (answer, namespace) in shared.link.run(&batch).await?.into_iter().zip(&namespaces) {
+        let Some(lanes) = read::<Vec<(String, f64)>>(answer?) else {
+            continue;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "milliseconds of this century"
+        )]
+        let lanes: Vec<(String, u64)> = lanes
+            .into_iter()
+            .map(|(name, time)| (name, time as u64))
+            .collect();
+        let earliest = lanes.first().map(|(_, time)| *time);
+        if earliest.is_none_or(|time| time > now_ms) {
+            repair(shared, namespace, earliest, &mut moved);
+        }
+        let due = lanes.into_iter().filter(|(_, time)| *time <= now_ms);
+        found.extend(due.filter_map(|(name, time)| {
+            let key = lane::parse(&name).filter(|key| key.namespace == *namespace);
+            if key.is_none() {
+                tracing::warn!(name, "the due list names a lane that cannot be one");
+            }
+            Some((key?, time))
+        }));
+    }
+    if !moved.is_empty() {
+        shared.link.run(&moved).await?;
+    }
+    Ok(take(shared, &found, now_ms))
+}
+
+/// Moves a namespace to when its first lane is due, or out of the list. Whoever adds to it in between adds it again: lanes first,
+/// then namespaces; and what is lost all the same is found by [`Shared::renew`] of whoever holds it, or with the next push.
+fn repair(shared: &Shared, namespace: &Namespace, earliest: Option<u64>, batch: &mut Batch) {
+    let all = lane::due(&shared.prefix);
+    match earliest {
+        None => {
+            batch.push(cmd("ZREM").arg(&all).arg(namespace.as_str()).clone());
+        }
+        Some(time) => {
+            let mut add = cmd("ZADD");
+            add.arg(&all).arg("XX").arg(time).arg(namespace.as_str());
+            batch.push(add);
+        }
+    }
+}
+
+/// Makes lanes hungry that are this node's to take.
+fn take(shared: &Arc<Shared>, found: &[(Key, u64)], now_ms: u64) -> bool {
+    if found.is_empty() {
+        return false;
+    }
+    let Some(hands) = shared.hands() else {
+        return false;
+    };
+    let due: Vec<Due> = found
+        .iter()
+        .map(|(key, time)| Due {
+            namespace: hash(key.namespace.as_str()),
+            runtime: hands.used(&key.namespace).0,
+            age: Duration::from_millis(now_ms.saturating_sub(*time)),
+            warmth: warmth(shared, key),
+            told: false,
+            backlog: u32::MAX,
+        })
+        .collect();
+    let asks = placement::asks(&due, &own_view(shared));
+    for ask in &asks {
+        if let Some((key, time)) = found.get(ask.lane) {
+            shared.hunger(
+                key,
+                Hungry {
+                    since_ms: *time,
+                    told: false,
+                },
+            );
+        }
+    }
+    !asks.is_empty()
+}
+
+fn hash(text: &str) -> u64 {
+    let digest = blake3::hash(text.as_bytes());
+    u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+}
+
+fn own_view(shared: &Shared) -> NodeView {
+    let room = u32::try_from(shared.room()).unwrap_or(u32::MAX);
+    let view = shared.node.members.view();
+    let own = view.get(shared.node.id());
+    NodeView {
+        hash: 0,
+        permits_free: room,
+        permits: own
+            .map_or(room, |own| u32::try_from(own.runs_max).unwrap_or(u32::MAX))
+            .max(room),
+        bytes_free: u64::MAX,
+    }
+}
+
+fn warmth(shared: &Shared, key: &Key) -> Warmth {
+    let is_held = shared
+        .lanes
+        .lock()
+        .get(key)
+        .is_some_and(|lane| lane.is_held);
+    if is_held {
+        return Warmth::Warm;
+    }
+    shared.hands().map_or(Warmth::Cold, |hands| {
+        if hands.is_warm(key) {
+            Warmth::Warm
+        } else {
+            Warmth::Cold
+        }
+    })
+}
+
+impl Shared {
+    /// See [`super::ClusterQueue::renew`].
+    pub(super) async fn renew(&self) -> bool {
+        let name = self.node.name();
+        let lease_ms = u64::try_from(self.node.config.lease().as_millis()).unwrap_or(u64::MAX);
+        let deadline_ms = self.node.redis_now_ms().saturating_add(lease_ms);
+        let (mut batch, mut kept, mut left) = (Batch::default(), Vec::new(), Vec::new());
+        let all = lane::due(&self.prefix);
+        for lane in self.lanes.lock().values() {
+            if !lane.is_held {
+                continue;
+            }
+            if super::flush::is_idle(lane) {
+                left.push(lane.key.clone());
+                continue;
+            }
+            let mut renew = scripts::RENEW.call(&[&lane.keys.holders]);
+            renew.arg(&*name).arg(lease_ms);
+            batch.call(&scripts::RENEW, renew);
+            kept.push(lane.key.clone());
+        }
+        for key in &kept {
+            // A lane of which somebody still waits for the rest stays due at once.
+            let waits = self.lane(key, |lane| lane.waiting > 0);
+            let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
+            let mut of_lane = cmd("ZADD");
+            of_lane.arg(&keys.due);
+            if waits {
+                of_lane.arg("NX");
+            }
+            of_lane.arg(deadline_ms).arg(&*keys.name);
+            batch.push(of_lane);
+            let mut of_namespace = cmd("ZADD");
+            of_namespace
+                .arg(&all)
+                .arg("LT")
+                .arg(deadline_ms)
+                .arg(key.namespace.as_str());
+            batch.push(of_namespace);
+        }
+        let Ok(answers) = self.link.run(&batch).await else {
+            return false;
+        };
+        let mut renewed = true;
+        for answer in answers.into_iter().take(kept.len()) {
+            renewed &= matches!(answer, Ok(Value::Int(1)));
+        }
+        self.give_up_idle(left).await;
+        self.forget_unused();
+        renewed
+    }
+
+    /// Gives up lanes that nobody called for a while.
+    async fn give_up_idle(&self, keys: Vec<Key>) {
+        let name = self.node.name();
+        let mut batch = Batch::default();
+        for key in &keys {
+            // Nothing may run past the stream from here on.
+            let keys = self.lane(key, |lane| {
+                lane.is_held = false;
+                self.set_slots(lane, 0);
+                Arc::clone(&lane.keys)
+            });
+            let mut release = scripts::RELEASE.call(&[&keys.stream, &keys.holders, &keys.begun]);
+            release.arg(&*name).arg(-1);
+            batch.call(&scripts::RELEASE, release);
+        }
+        let Ok(answers) = self.link.run(&batch).await else {
+            return;
+        };
+        let mut emptied = Batch::default();
+        for (answer, key) in answers.into_iter().zip(&keys) {
+            if matches!(answer, Ok(Value::Int(..=0))) {
+                let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
+                emptied.push(cmd("ZREM").arg(&keys.due).arg(&*keys.name).clone());
+            }
+        }
+        drop(self.link.run(&emptied).await);
+        // Somebody may have pushed between the two: then it is due, and was just removed.
+        let mut again = Batch::default();
+        for key in &keys {
+            let stream = self.lane(key, |lane| lane.keys.stream.clone());
+            again.push(cmd("XLEN").arg(stream).clone());
+        }
+        let Ok(lengths) = self.link.run(&again).await else {
+            return;
+        };
+        let mut mended = Batch::default();
+        for (length, key) in lengths.into_iter().zip(&keys) {
+            if matches!(length, Ok(Value::Int(1..))) {
+                let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
+                let now_ms = self.node.redis_now_ms();
+                let mut of_lane = cmd("ZADD");
+                of_lane
+                    .arg(&keys.due)
+                    .arg("LT")
+                    .arg(now_ms)
+                    .arg(&*keys.name);
+                mended.push(of_lane);
+                let mut of_namespace = cmd("ZADD");
+                of_namespace
+                    .arg(lane::due(&self.prefix))
+                    .arg("LT")
+                    .arg(now_ms)
+                    .arg(key.namespace.as_str());
+                mended.push(of_namespace);
+            }
+        }
+        drop(self.link.run(&mended).await);
+    }
+
+    /// Forgets lanes that are not held and were not used for long.
+    fn forget_unused(&self) {
+        let mut lanes = self.lanes.lock();
+        lanes.retain(|key, lane| {
+            let stays = lane.is_held || !lane.is_unused() || lane.used.elapsed() < FORGET;
+            if !stays {
+                self.set_waiting(lane, 0);
+                self.slots.remove(key);
+            }
+            stays
+        });
+    }
+
+    /// See [`super::ClusterQueue::leave`].
+    pub(super) async fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+        let began = Instant::now();
+        let name = self.node.name();
+        for (key, ids) in self.local.take_pulled() {
+            let keys = self.lane(&key, |lane| Arc::clone(&lane.keys));
+            let mut back = scripts::HAND_BACK.call(&[&keys.stream, &keys.holders]);
+            back.arg(&*name).arg(&ids);
+            match self.link.call::<Value>(&scripts::HAND_BACK, &back).await {
+                Ok(_) => {
+                    let now_ms = self.node.redis_now_ms();
+                    let mut batch = Batch::default();
+                    let mut of_lane = cmd("ZADD");
+                    of_lane
+                        .arg(&keys.due)
+                        .arg("LT")
+                        .arg(now_ms)
+                        .arg(&*keys.name);
+                    batch.push(of_lane);
+                    let mut of_namespace = cmd("ZADD");
+                    of_namespace
+                        .arg(lane::due(&self.prefix))
+                        .arg("LT")
+                        .arg(now_ms)
+                        .arg(key.namespace.as_str());
+                    batch.push(of_namespace);
+                    drop(self.link.run(&batch).await);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, lane = ?key, "entries could not be handed back; others take them when the lease ends")
+                }
+            }
+        }
+        tracing::debug!(took = ?began.elapsed(), "what was pulled and had not begun is handed back");
+    }
+}
+
+/// How long a lane is remembered that is not held.
+const FORGET: Duration = Duration::from_secs(60);

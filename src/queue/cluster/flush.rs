@@ -1,0 +1,405 @@
+//! One batch at a time: acks, new work, pulls, and what is said to other nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lane::{Hungry, Lane, Outgoing};
+use super::news::News;
+use super::{EnqueueError, Refusal, Shared, Work, packet, scripts};
+use crate::link::{self, Batch, Value, cmd, read};
+use crate::queue::Key;
+use crate::scheduler::placement::{self, NodeIndex};
+use crate::store;
+
+/// Most invocations that share an entry: what one node has to run when it takes it.
+const PACKED_MAX: usize = 32;
+/// Bytes of payload that travel in the stream; more lies beside it.
+const INLINE_MAX: usize = 32 << 10;
+/// Bytes of parameters that share an entry.
+const PACKED_BYTES_MAX: usize = 16 << 10;
+/// How long a payload beside the stream is kept where nobody removes it, seconds.
+const PAYLOAD_KEEP_S: u64 = 7 * 24 * 60 * 60;
+/// Most entries read of one lane at once.
+const READ_MAX: usize = 64;
+/// Most commands in a batch: a larger one would keep everybody waiting for its end.
+const BATCH_MAX: usize = 4096;
+/// Pause after Redis could not be reached, before pulls are tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a command of a batch was for.
+enum Sent {
+    Push(Key, Vec<Outgoing>),
+    Pull(Key),
+    /// Nothing is made of its answer.
+    Other,
+    /// Acks of a lane, sent again if they fail.
+    Ack(Key, Vec<String>),
+}
+
+/// Sends whatever there is to send, for as long as the task lives.
+pub(super) async fn go_on(shared: Arc<Shared>) {
+    loop {
+        let (batch, sent) = gather(&shared);
+        if batch.is_empty() {
+            shared.work.notified().await;
+            continue;
+        }
+        match shared.link.run(&batch).await {
+            Ok(answers) => {
+                for (answer, sent) in answers.into_iter().zip(sent) {
+                    took(&shared, sent, answer);
+                }
+            }
+            Err(error) => {
+                for sent in sent {
+                    took(&shared, sent, Err(error.clone()));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The next batch, and what each of its commands is for.
+fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
+    let (mut batch, mut sent) = (Batch::default(), Vec::new());
+    let room = shared.room();
+    let mut lanes = shared.lanes.lock();
+    let hungry = lanes
+        .values()
+        .filter(|lane| lane.hungry.is_some() || !lane.out.is_empty())
+        .count();
+    let each = room / hungry.max(1);
+    let mut pulls = 0;
+    for lane in lanes.values_mut() {
+        if batch.len() > BATCH_MAX {
+            // The rest goes with the next.
+            shared.work.notify_one();
+            break;
+        }
+        acks(lane, &mut batch, &mut sent);
+        let pushes = !lane.out.is_empty();
+        if pushes {
+            self::pushes(shared, lane, room, &mut batch, &mut sent);
+            // Whoever has room takes what it pushed with the same batch.
+            if room > 0
+                && lane.hungry.is_none()
+                && !lane.is_full()
+                && (lane.is_held || is_home(shared, lane))
+            {
+                lane.hungry = Some(Hungry {
+                    since_ms: shared.node.redis_now_ms(),
+                    told: true,
+                });
+            }
+        }
+        if lane.hungry.is_some() && room == 0 {
+            lane.hungry = None;
+        }
+        if lane.hungry.is_some() && room > pulls {
+            lane.hungry = None;
+            pulls += 1;
+            pull(shared, lane, each.max(1), &mut batch, &mut sent);
+        }
+        if lane.tells_due {
+            lane.tells_due = false;
+            due(
+                lane,
+                shared.node.redis_now_ms(),
+                &shared.prefix,
+                &mut batch,
+                &mut sent,
+            );
+        }
+    }
+    drop(lanes);
+    let news = std::mem::take(&mut *shared.news.lock());
+    for (to, news) in news {
+        publish(shared, &to, &news, &mut batch, &mut sent);
+    }
+    (batch, sent)
+}
+
+fn publish(shared: &Shared, to: &str, news: &News, batch: &mut Batch, sent: &mut Vec<Sent>) {
+    match serde_json::to_vec(news) {
+        Ok(bytes) => {
+            let mut publish = cmd("PUBLISH");
+            publish.arg(shared.channel(to)).arg(bytes);
+            batch.push(publish);
+            sent.push(Sent::Other);
+        }
+        Err(error) => tracing::error!(%error, "news for another node has no JSON"),
+    }
+}
+
+fn acks(lane: &mut Lane, batch: &mut Batch, sent: &mut Vec<Sent>) {
+    if lane.tells_brief {
+        lane.tells_brief = false;
+        let mut tell = cmd("HSET");
+        tell.arg(&lane.keys.holders)
+            .arg("#d")
+            .arg(u8::from(lane.is_brief));
+        batch.push(tell);
+        sent.push(Sent::Other);
+    }
+    if lane.acks.is_empty() {
+        return;
+    }
+    let ids = std::mem::take(&mut lane.acks);
+    let (mut ack, mut del) = (cmd("XACK"), cmd("XDEL"));
+    ack.arg(&lane.keys.stream).arg("w").arg(&ids);
+    del.arg(&lane.keys.stream).arg(&ids);
+    batch.push(ack);
+    batch.push(del);
+    sent.push(Sent::Other);
+    sent.push(Sent::Ack(lane.key.clone(), ids));
+    let payloads = std::mem::take(&mut lane.payloads);
+    if !payloads.is_empty() {
+        let mut del = cmd("DEL");
+        del.arg(payloads);
+        batch.push(del);
+        sent.push(Sent::Other);
+    }
+}
+
+/// Appends the pushes of a lane: its works in order, those of one version together where they are brief.
+fn pushes(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: &mut Vec<Sent>) {
+    let mut out = std::mem::take(&mut lane.out).into_iter().peekable();
+    while let Some(first) = out.next() {
+        let (mut bytes, mut group) = (first.work.params.get().len(), vec![first]);
+        while lane.is_brief && group.len() < PACKED_MAX {
+            let fits = |next: &Outgoing| {
+                Arc::ptr_eq(&next.work.action, &group[0].work.action)
+                    && bytes + next.work.params.get().len() <= PACKED_BYTES_MAX
+            };
+            let Some(next) = out.next_if(fits) else { break };
+            bytes += next.work.params.get().len();
+            group.push(next);
+        }
+        push(shared, lane, group, batch, sent);
+    }
+    let now_ms = shared.node.redis_now_ms();
+    if !lane.is_held || room == 0 {
+        due(lane, now_ms, &shared.prefix, batch, sent);
+    }
+}
+
+/// Appends the notes that the lane may be looked at from `time_ms` on, unless it may be before.
+fn due(lane: &Lane, time_ms: u64, prefix: &str, batch: &mut Batch, sent: &mut Vec<Sent>) {
+    let mut of_lane = cmd("ZADD");
+    of_lane
+        .arg(&lane.keys.due)
+        .arg("LT")
+        .arg(time_ms)
+        .arg(&*lane.keys.name);
+    let mut of_namespace = cmd("ZADD");
+    of_namespace
+        .arg(super::lane::due(prefix))
+        .arg("LT")
+        .arg(time_ms)
+        .arg(lane.key.namespace.as_str());
+    batch.push(of_lane);
+    batch.push(of_namespace);
+    sent.push(Sent::Other);
+    sent.push(Sent::Other);
+}
+
+fn push(
+    shared: &Shared,
+    lane: &mut Lane,
+    group: Vec<Outgoing>,
+    batch: &mut Batch,
+    sent: &mut Vec<Sent>,
+) {
+    let works: Vec<Work> = group.iter().map(|one| one.work.clone()).collect();
+    let count = works.len();
+    let packed = lane
+        .actions
+        .pack(shared.node.id(), works)
+        .map_err(|error| store::Error::Corrupt(error.to_string()));
+    let bytes = match packed.and_then(|bytes| shared.envelope.close(Bytes::from(bytes))) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            for one in group {
+                drop(one.answer.send(Err(error.clone().into())));
+            }
+            return;
+        }
+    };
+    let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
+    let mut call = if bytes.len() > INLINE_MAX {
+        let payload = format!("{}{:016x}", lane.keys.payload, fastrand::u64(..));
+        scripts::PUSH.call(&[&lane.keys.stream, &lane.keys.holders, &payload])
+    } else {
+        scripts::PUSH.call(&[&lane.keys.stream, &lane.keys.holders])
+    };
+    call.arg(count)
+        .arg(shared.config.depth_max)
+        .arg(wait_max_ms)
+        .arg(packet::VERSION)
+        .arg(&bytes[..])
+        .arg(PAYLOAD_KEEP_S);
+    batch.call(&scripts::PUSH, call);
+    sent.push(Sent::Push(lane.key.clone(), group));
+}
+
+fn pull(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: &mut Vec<Sent>) {
+    let lease_ms = u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
+    let want = if lane.limit > 0 {
+        u64::try_from(room).unwrap_or(u64::MAX).min(lane.limit)
+    } else {
+        0
+    };
+    let mut call = scripts::PULL.call(&[&lane.keys.stream, &lane.keys.holders]);
+    call.arg(&*shared.node.name())
+        .arg(lease_ms)
+        .arg(want.saturating_sub(lane.slots))
+        .arg(lane.limit)
+        .arg(room.min(READ_MAX));
+    batch.call(&scripts::PULL, call);
+    sent.push(Sent::Pull(lane.key.clone()));
+    if !lane.is_held {
+        // From the end of our lease on, others are to look whether we are still there.
+        let time_ms = shared.node.redis_now_ms().saturating_add(lease_ms);
+        due(lane, time_ms, &shared.prefix, batch, sent);
+    }
+}
+
+/// Whether this node is the one that would be told of work in the lane.
+fn is_home(shared: &Shared, lane: &Lane) -> bool {
+    if !shared.node.config.role.runs() {
+        return false;
+    }
+    let view = shared.node.members.view();
+    if view.nodes.len() <= 1 {
+        return view.nodes.is_empty() || view.node_id(0) == Some(shared.node.id());
+    }
+    let home = placement::home(lane_hash(&lane.keys.name), &view.nodes, &[]);
+    home.and_then(|index| view.node_id(index.0)) == Some(shared.node.id())
+}
+
+fn lane_hash(name: &str) -> u64 {
+    let digest = blake3::hash(name.as_bytes());
+    u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+}
+
+/// Takes note of an answer.
+fn took(shared: &Arc<Shared>, sent: Sent, answer: link::Result<Value>) {
+    match sent {
+        Sent::Other => {
+            if let Err(error) = answer {
+                tracing::debug!(%error, "a note to Redis failed");
+            }
+        }
+        Sent::Ack(key, ids) => {
+            if let Err(error) = answer {
+                tracing::debug!(%error, "entries are acked again later");
+                shared.lane(&key, |lane| lane.acks.extend(ids));
+                shared.work.notify_one();
+            }
+        }
+        Sent::Push(key, group) => pushed(shared, &key, group, answer),
+        Sent::Pull(key) => match answer {
+            Ok(value) => super::pulled::pulled(shared, &key, value),
+            Err(error) => {
+                tracing::debug!(%error, lane = ?key, "a lane could not be read");
+                if matches!(error, link::Error::Unexpected(_) | link::Error::Said(_)) {
+                    tracing::error!(%error, lane = ?key, "what Redis holds of a lane is not ours; it is left alone");
+                } else {
+                    let since_ms = shared.node.redis_now_ms();
+                    shared.hunger(
+                        &key,
+                        Hungry {
+                            since_ms,
+                            told: true,
+                        },
+                    );
+                }
+            }
+        },
+    }
+}
+
+fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Outgoing>, answer: link::Result<Value>) {
+    let failed = |error: &link::Error| -> EnqueueError {
+        match error {
+            link::Error::Full(_) => store::Error::Full.into(),
+            link::Error::Unexpected(why) => {
+                store::Error::Corrupt(format!("the stream of an action: {why}")).into()
+            }
+            error => store::Error::Unavailable(error.to_string()).into(),
+        }
+    };
+    let refused = |group: Vec<Outgoing>, error: &dyn Fn() -> EnqueueError| {
+        for one in group {
+            drop(one.answer.send(Err(error())));
+        }
+    };
+    let value = match answer {
+        Ok(value) => value,
+        Err(error) => return refused(group, &|| failed(&error)),
+    };
+    let Some((taken, before, now_ms, holders, brief)) =
+        read::<(u8, u64, u64, Vec<String>, String)>(value)
+    else {
+        let error = link::Error::Unexpected("an answer of another form".to_owned());
+        return refused(group, &|| failed(&error));
+    };
+    shared.node.note_time(now_ms);
+    if taken == 0 {
+        let retry_after_s = u32::try_from(before / 1000 + 1).unwrap_or(60).min(60);
+        return refused(group, &|| Refusal::Backlog { retry_after_s }.into());
+    }
+    let has_room = shared.room() > 0;
+    let is_taken = shared.lane(key, |lane| {
+        if !brief.is_empty() && !lane.tells_brief {
+            lane.is_brief = brief == "1";
+        }
+        shared.set_waiting(lane, before + 1);
+        lane.is_held && has_room
+    });
+    for one in group {
+        drop(one.answer.send(Ok(())));
+    }
+    if !is_taken {
+        wake(shared, key, &holders, now_ms);
+    }
+}
+
+/// Tells a node of work in a lane; itself, if it is the one.
+fn wake(shared: &Arc<Shared>, key: &Key, holders: &[String], now_ms: u64) {
+    let view = shared.node.members.view();
+    let known = view.node_index();
+    let holders: Vec<NodeIndex> = holders
+        .iter()
+        .filter_map(|name| {
+            known
+                .get(crate::cluster::id_of(name))
+                .copied()
+                .map(NodeIndex)
+        })
+        .collect();
+    let name = shared.lane(key, |lane| Arc::clone(&lane.keys.name));
+    let home = placement::home(lane_hash(&name), &view.nodes, &holders);
+    let Some(id) = home.and_then(|index| view.node_id(index.0)) else {
+        return;
+    };
+    if *id == *shared.node.id() {
+        shared.hunger(
+            key,
+            Hungry {
+                since_ms: now_ms,
+                told: true,
+            },
+        );
+    } else {
+        shared.tell(&Arc::from(id), |news| news.wake.push(name.to_string()));
+    }
+}
+
+/// What is held of lanes is given up by whoever does not use it; see [`Shared::renew`].
+pub(super) fn is_idle(lane: &Lane) -> bool {
+    lane.is_unused() && lane.used.elapsed() >= super::KEEP
+}

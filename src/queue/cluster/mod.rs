@@ -1,0 +1,667 @@
+//! The queues of a cluster: one stream in Redis per (invoking namespace, action), from which any node may take.
+//!
+//! ```text
+//!   enqueue ─ hand-off ─→ worker here (an instance is at hand, nothing waits in the stream)
+//!      └──→ lane.out ─ push ─→ stream ─ pull (slots claimed, entries read) ─→ local queue ─→ worker
+//!                 └──────── one batch per round trip, by `flush` ────────┘        └→ record → ack (XACK, XDEL)
+//! ```
+//!
+//! What was pulled waits and is scheduled in the queue of one machine ([`MemoryQueue`]); this module decides what gets there.
+//! All commands of a node go in batches: one is under way at a time, and what comes meanwhile is in the next, so a node sends
+//! at once when it has little to say and packs when it has much.
+//!
+//! Invariants:
+//! - what was pushed is in the stream until the records of all its works are in Redis; whoever dies in between leaves it to
+//!   others, who find it by the due list as soon as the lease of the dead has ended;
+//! - a node that lost its lease forgets what it had pulled, and its runs end without a trace: see [`Fence`];
+//! - calls are handed over past the stream only when nothing waits there that came before.
+
+mod due;
+mod flush;
+mod lane;
+mod news;
+mod packet;
+mod pulled;
+mod scripts;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub(crate) use packet::Envelope;
+
+use self::lane::{Hungry, Keys, Lane, Outgoing};
+use self::news::{Ended, How, News};
+use super::message::{Outcome, Refusal, Work};
+use super::{
+    Backlog, Cancels, Config, Delivery, EnqueueError, Hands, Key, MemoryQueue, Queue, Replies,
+};
+use crate::cluster::{Fence, Node};
+use crate::link::{Ears, Heard, Link};
+use crate::model::activation::IdHasher;
+use crate::model::{Action, ActivationId, Namespace};
+use crate::scheduler::fairness::Runtime;
+use crate::store::{self, Accepted};
+
+/// How long what was given up for a namespace is given up where it turns up later.
+const DOOM: Duration = Duration::from_secs(60);
+/// How long a lane is held after its last work.
+const KEEP: Duration = Duration::from_secs(1);
+
+/// What the queue needs of the store: something that happens when all records put before are in Redis.
+pub(crate) trait Afterwards: Send + Sync + 'static {
+    /// Calls `what` then. Never blocks.
+    fn after_records(&self, what: Box<dyn FnOnce() + Send>);
+}
+
+/// Who takes up work that another node had, and may have run.
+#[async_trait]
+pub(crate) trait Salvage: Send + Sync + 'static {
+    /// Runs it again, or ends it: as recorded already, as given up. `begun` runs of it were lost.
+    async fn salvage(&self, delivery: Delivery, begun: u32);
+}
+
+/// Where an outcome goes that is not waited for here.
+struct Origin {
+    front: Arc<str>,
+    lane: Key,
+    /// Whether somebody waits for the record there.
+    waits: bool,
+}
+
+/// One entry of a stream, taken by this node.
+pub(super) struct Entry {
+    lane: Key,
+    id: String,
+    payload: Option<String>,
+    /// Works in it that have not ended.
+    left: AtomicUsize,
+    /// Under which name it was taken.
+    epoch: u64,
+    queue: Weak<Shared>,
+}
+
+impl Entry {
+    /// Its id in the stream.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Works in it that have not ended.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// One of its works has ended and its record was put.
+    pub(super) fn settle(self: &Arc<Self>) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let Some(queue) = self.queue.upgrade() else {
+            return;
+        };
+        let (entry, weak) = (Arc::clone(self), Weak::clone(&self.queue));
+        let ack = move || {
+            if let Some(queue) = weak.upgrade() {
+                queue.ack(&entry);
+            }
+        };
+        queue.afterwards.after_records(Box::new(ack));
+    }
+
+    /// Notes that a run of `id` begins, so that should this node die the deliveries are counted.
+    pub(super) async fn begin(&self, id: ActivationId) -> store::Result<()> {
+        let Some(queue) = self.queue.upgrade() else {
+            return Err(store::Error::Unavailable("the queue has ended".to_owned()));
+        };
+        let key = Keys::of(&queue.prefix, &self.lane).begun;
+        let mut note = crate::link::cmd("HINCRBY");
+        note.arg(key).arg(id.to_string()).arg(1);
+        let noted = queue.link.query::<i64>(&note).await;
+        noted
+            .map(drop)
+            .map_err(|error| store::Error::Unavailable(error.to_string()))
+    }
+}
+
+struct Shared {
+    config: Config,
+    link: Link,
+    prefix: String,
+    node: Arc<Node>,
+    /// Counts lapses: entries of former epochs are others'.
+    epoch: AtomicU64,
+    local: Arc<MemoryQueue>,
+    lanes: Mutex<HashMap<Key, Lane>>,
+    /// Lanes that have something in their stream which nobody has read, as far as known. Zero lets calls pass without a look.
+    behind: AtomicUsize,
+    /// Slots by lane, for actions with a limit: what the pool may run.
+    slots: DashMap<Key, Arc<AtomicU64>>,
+    origins: DashMap<ActivationId, Origin, std::hash::BuildHasherDefault<IdHasher>>,
+    news: Mutex<HashMap<Arc<str>, News>>,
+    doomed: Mutex<Vec<(Namespace, String, Instant)>>,
+    /// There is something to send.
+    work: Notify,
+    ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
+    router: OnceLock<Arc<dyn Replies>>,
+    salvage: OnceLock<Weak<dyn Salvage>>,
+    afterwards: Arc<dyn Afterwards>,
+    envelope: Arc<dyn Envelope>,
+    /// No more is pulled: the node leaves.
+    is_leaving: std::sync::atomic::AtomicBool,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct ClusterQueue(Arc<Shared>);
+
+impl std::fmt::Debug for ClusterQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterQueue")
+            .field("node", &self.0.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Routes outcomes that the local queue gives: to whoever waits here, or to the front that does.
+struct Router(Weak<Shared>);
+
+impl Replies for Router {
+    fn complete(&self, id: ActivationId, outcome: Outcome) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.route(id, outcome);
+        }
+    }
+
+    fn over(&self, id: ActivationId) {
+        if let Some(replies) = self.0.upgrade().and_then(|shared| shared.replies()) {
+            replies.over(id);
+        }
+    }
+}
+
+/// What a cluster's queue is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) link: Link,
+    pub(crate) prefix: String,
+    pub(crate) node: Arc<Node>,
+    pub(crate) accepted: Arc<dyn Accepted>,
+    pub(crate) afterwards: Arc<dyn Afterwards>,
+    pub(crate) envelope: Arc<dyn Envelope>,
+}
+
+impl ClusterQueue {
+    /// Queues on `link`.
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            config,
+            link,
+            prefix,
+            node,
+            accepted,
+            afterwards,
+            envelope,
+        } = parts;
+        let local = MemoryQueue::new(config.clone(), accepted);
+        local.cancels().fence(Arc::clone(&node.fence));
+        Arc::new(Self(Arc::new(Shared {
+            config,
+            link,
+            prefix,
+            node,
+            epoch: AtomicU64::new(0),
+            local,
+            lanes: Mutex::default(),
+            behind: AtomicUsize::new(0),
+            slots: DashMap::default(),
+            origins: DashMap::default(),
+            news: Mutex::default(),
+            doomed: Mutex::default(),
+            work: Notify::new(),
+            ends: OnceLock::new(),
+            router: OnceLock::new(),
+            salvage: OnceLock::new(),
+            afterwards,
+            envelope,
+            is_leaving: std::sync::atomic::AtomicBool::new(false),
+        })))
+    }
+
+    /// Who takes up what other nodes had. Once, before [`ClusterQueue::start`].
+    pub(crate) fn salvage_with(&self, salvage: Weak<dyn Salvage>) {
+        drop(self.0.salvage.set(salvage));
+    }
+
+    /// Channels this node listens to.
+    pub(crate) fn subscribe(&self, ears: &Ears) {
+        ears.subscribe(&self.0.channel(self.0.node.id()));
+        ears.subscribe(&self.0.channel(ALL));
+    }
+
+    /// Takes note of what was heard.
+    pub(crate) fn heard(&self, heard: &Heard) {
+        if let Heard::Message { channel, payload } = heard
+            && (*channel == self.0.channel(self.0.node.id()) || *channel == self.0.channel(ALL))
+        {
+            self.0.told(payload);
+        }
+    }
+
+    /// Sends and pulls, until the set is shut down.
+    pub(crate) fn start(&self, tasks: &mut JoinSet<()>) {
+        tasks.spawn(flush::go_on(Arc::clone(&self.0)));
+        tasks.spawn(due::go_on(Arc::clone(&self.0)));
+    }
+
+    /// Most runs of the action here, by the slots this node holds.
+    pub(crate) fn runs_max(&self, namespace: &Namespace, action: &Action) -> u64 {
+        let key = Key {
+            namespace: namespace.clone(),
+            action: action.address().clone(),
+        };
+        self.0
+            .slots
+            .get(&key)
+            .map_or(0, |slots| slots.load(Ordering::Acquire))
+    }
+
+    /// Renews what is held, and gives up what is not used; whether everything that is held was renewed.
+    pub(crate) async fn renew(&self) -> bool {
+        self.0.renew().await
+    }
+
+    /// The lease was lost: what was pulled is others', and runs of it end.
+    pub(crate) fn lapse(&self) {
+        self.0.lapse();
+    }
+
+    /// Takes nothing more, and hands back what was pulled and has not begun.
+    pub(crate) async fn leave(&self) {
+        self.0.leave().await;
+    }
+
+    /// Lanes held here.
+    pub(crate) fn lanes_held(&self) -> usize {
+        self.0
+            .lanes
+            .lock()
+            .values()
+            .filter(|lane| lane.is_held)
+            .count()
+    }
+}
+
+/// The channel that all nodes listen to.
+const ALL: &str = "all";
+
+impl Shared {
+    fn channel(&self, node: &str) -> String {
+        format!("{}:n:c:{node}", self.prefix)
+    }
+
+    fn hands(&self) -> Option<Arc<dyn Hands>> {
+        self.ends.get().and_then(|(hands, _)| hands.upgrade())
+    }
+
+    fn replies(&self) -> Option<Arc<dyn Replies>> {
+        self.ends.get().and_then(|(_, replies)| replies.upgrade())
+    }
+
+    fn fence(&self) -> &Fence {
+        &self.node.fence
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// How many runs could begin here now.
+    fn room(&self) -> usize {
+        if !self.node.config.role.runs() || self.is_leaving() || !self.fence().is_held() {
+            return 0;
+        }
+        self.hands().map_or(0, |hands| hands.room())
+    }
+
+    /// Calls `what` with the lane, made if need be.
+    fn lane<T>(&self, key: &Key, what: impl FnOnce(&mut Lane) -> T) -> T {
+        let mut lanes = self.lanes.lock();
+        if let Some(lane) = lanes.get_mut(key) {
+            return what(lane);
+        }
+        what(
+            lanes
+                .entry(key.clone())
+                .or_insert_with(|| Lane::new(&self.prefix, key.clone())),
+        )
+    }
+
+    /// Notes what nobody has read of a lane.
+    fn set_waiting(&self, lane: &mut Lane, waiting: u64) {
+        match (lane.waiting > 0, waiting > 0) {
+            (false, true) => self.behind.fetch_add(1, Ordering::SeqCst),
+            (true, false) => self.behind.fetch_sub(1, Ordering::SeqCst),
+            _ => 0,
+        };
+        lane.waiting = waiting;
+    }
+
+    fn set_slots(&self, lane: &mut Lane, slots: u64) {
+        if lane.limit > 0 || lane.slots != slots {
+            let held = self.slots.entry(lane.key.clone()).or_default();
+            held.store(slots, Ordering::Release);
+        }
+        lane.slots = slots;
+    }
+
+    /// Whether a call may run here at once, past the stream.
+    fn may_hand_off(&self, work: &Work) -> bool {
+        if work.durable || !self.node.config.hand_off || !self.node.config.role.runs() {
+            return false;
+        }
+        if self.is_leaving() || !self.fence().is_held() {
+            return false;
+        }
+        if self.behind.load(Ordering::SeqCst) == 0 {
+            return true;
+        }
+        let lanes = self.lanes.lock();
+        lanes
+            .get(&Key::of(work))
+            .is_none_or(|lane| lane.waiting == 0 && lane.out.is_empty())
+    }
+
+    /// Puts the work into the stream.
+    async fn push(&self, work: Work) -> Result<(), EnqueueError> {
+        if !self.fence().is_held() {
+            return Err(Refusal::Overload { retry_after_s: 1 }.into());
+        }
+        let (answer, answered) = oneshot::channel();
+        let key = Key::of(&work);
+        self.lane(&key, |lane| {
+            lane.limit = limit(&work.action);
+            lane.used = Instant::now();
+            lane.out.push(Outgoing { work, answer });
+        });
+        self.work.notify_one();
+        let lost = || Err(store::Error::Unavailable("the queue has ended".to_owned()).into());
+        answered.await.unwrap_or_else(|_| lost())
+    }
+
+    /// An entry is over: its records are in Redis.
+    fn ack(&self, entry: &Entry) {
+        let is_ours = entry.epoch == self.epoch.load(Ordering::Acquire);
+        self.lane(&entry.lane, |lane| {
+            lane.acks.push(entry.id.clone());
+            lane.payloads.extend(entry.payload.clone());
+            if is_ours {
+                lane.entries = lane.entries.saturating_sub(1);
+                lane.used = Instant::now();
+            }
+        });
+        self.work.notify_one();
+    }
+
+    /// Gives an outcome to whoever waits for it, here or elsewhere.
+    fn route(&self, id: ActivationId, outcome: Outcome) {
+        let Some((_, origin)) = self.origins.remove(&id) else {
+            if let Some(replies) = self.replies() {
+                replies.complete(id, outcome);
+            }
+            return;
+        };
+        if let Outcome::Done(record) = &outcome
+            && self.lane(&origin.lane, |lane| {
+                lane.note_length(record.duration.unwrap_or(0))
+            })
+        {
+            self.work.notify_one();
+        }
+        if *origin.front == *self.node.id() {
+            if let Some(replies) = self.replies() {
+                replies.complete(id, outcome);
+            }
+            return;
+        }
+        let ended = Ended::of(id, outcome, origin.waits);
+        self.tell(&origin.front, |news| news.ended.push(ended));
+    }
+
+    fn tell(&self, to: &Arc<str>, what: impl FnOnce(&mut News)) {
+        what(self.news.lock().entry(Arc::clone(to)).or_default());
+        self.work.notify_one();
+    }
+
+    /// Something was said to this node, or to all.
+    fn told(&self, payload: &[u8]) {
+        let news: News = match serde_json::from_slice(payload) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!(%error, "what another node said cannot be read, and is ignored");
+                return;
+            }
+        };
+        let now_ms = self.node.redis_now_ms();
+        for name in &news.wake {
+            if let Some(key) = lane::parse(name) {
+                self.hunger(
+                    &key,
+                    Hungry {
+                        since_ms: now_ms,
+                        told: true,
+                    },
+                );
+            }
+        }
+        for ended in news.ended {
+            let Some(replies) = self.replies() else {
+                return;
+            };
+            match ended.how {
+                How::Done(record) => replies.complete(ended.id, Outcome::Done(record)),
+                How::Over { .. } => replies.over(ended.id),
+                How::Dropped {
+                    backlog,
+                    retry_after_s,
+                } => {
+                    let refusal = news::refusal(backlog, retry_after_s);
+                    replies.complete(ended.id, Outcome::Dropped(refusal));
+                }
+            }
+        }
+        for (namespace, id) in &news.cancel {
+            self.local.cancel(namespace, *id);
+        }
+        for (namespace, text) in news.give_up {
+            self.local.give_up_all(&namespace, &text);
+            self.doomed.lock().push((namespace, text, Instant::now()));
+        }
+    }
+
+    /// A lane has work that this node may take.
+    fn hunger(&self, key: &Key, hungry: Hungry) {
+        if self.room() == 0 {
+            return;
+        }
+        self.lane(key, |lane| {
+            let told = hungry.told || lane.hungry.is_some_and(|before| before.told);
+            let since_ms = lane.hungry.map_or(hungry.since_ms, |before| {
+                before.since_ms.min(hungry.since_ms)
+            });
+            lane.hungry = Some(Hungry { since_ms, told });
+        });
+        self.work.notify_one();
+    }
+
+    /// There is room again: lanes of which something waits in the stream are pulled.
+    fn refill(&self) {
+        if self.behind.load(Ordering::SeqCst) == 0 || self.room() == 0 {
+            return;
+        }
+        let since_ms = self.node.redis_now_ms();
+        let mut is_hungry = false;
+        for lane in self.lanes.lock().values_mut() {
+            if lane.waiting > 0 && lane.hungry.is_none() && !lane.is_full() {
+                lane.hungry = Some(Hungry {
+                    since_ms,
+                    told: true,
+                });
+                is_hungry = true;
+            }
+        }
+        if is_hungry {
+            self.work.notify_one();
+        }
+    }
+
+    /// Why work of that namespace is given up, if it is.
+    fn doom(&self, namespace: &Namespace) -> Option<String> {
+        let mut doomed = self.doomed.lock();
+        if doomed.is_empty() {
+            return None;
+        }
+        doomed.retain(|(_, _, when)| when.elapsed() < DOOM);
+        let found = doomed.iter().find(|(one, ..)| one == namespace);
+        found.map(|(_, text, _)| text.clone())
+    }
+
+    fn lapse(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.origins.clear();
+        let mut lanes = self.lanes.lock();
+        for lane in lanes.values_mut() {
+            lane.is_held = false;
+            lane.entries = 0;
+            lane.hungry = None;
+            self.set_waiting(lane, 0);
+            self.set_slots(lane, 0);
+        }
+        drop(lanes);
+        self.local.forget_pulled();
+        self.local.cancels().wake();
+    }
+}
+
+/// Most runs of the action in the cluster; 0 is no limit.
+fn limit(action: &Action) -> u64 {
+    match action.limits.runs_max() {
+        u64::MAX => 0,
+        max => max.max(1),
+    }
+}
+
+#[async_trait]
+impl Queue for ClusterQueue {
+    fn attach(&self, hands: Weak<dyn Hands>, replies: Weak<dyn Replies>) {
+        let router: Arc<dyn Replies> = Arc::new(Router(Arc::downgrade(&self.0)));
+        self.0
+            .local
+            .attach(Weak::clone(&hands), Arc::downgrade(&router));
+        drop(self.0.ends.set((hands, replies)));
+        // The queue of one machine knows it weakly.
+        drop(self.0.router.set(router));
+    }
+
+    async fn enqueue(&self, work: Work) -> Result<(), EnqueueError> {
+        let shared = &self.0;
+        // A request that is answered while it runs is answered here: its streams end in this process.
+        if work.exchange.is_some() {
+            return match shared.node.config.role.runs() && shared.fence().is_held() {
+                true => shared.local.enqueue(work).await,
+                false => Err(Refusal::Overload { retry_after_s: 1 }.into()),
+            };
+        }
+        let mut work = work;
+        if shared.may_hand_off(&work) {
+            match shared.local.hand_over(work) {
+                Ok(()) => return Ok(()),
+                Err(back) => work = *back,
+            }
+        }
+        shared.push(work).await
+    }
+
+    fn restore(&self, work: Work) {
+        self.0.local.restore(work);
+    }
+
+    fn next(&self, rank: &dyn Fn(&Namespace) -> Runtime) -> Option<Key> {
+        let next = self.0.local.next(rank);
+        if next.is_none() {
+            self.0.refill();
+        }
+        next
+    }
+
+    fn pull(&self, key: &Key) -> Option<Delivery> {
+        self.0.local.pull(key)
+    }
+
+    fn park(&self, key: &Key) {
+        self.0.local.park(key);
+    }
+
+    fn unpark(&self, key: &Key) -> bool {
+        self.0.local.unpark(key)
+    }
+
+    fn unpark_all(&self, namespace: Option<&Namespace>) {
+        self.0.local.unpark_all(namespace);
+    }
+
+    fn put_back(&self, delivery: Delivery) {
+        self.0.local.put_back(delivery);
+    }
+
+    fn delivery(&self, work: Work) -> Delivery {
+        self.0.local.delivery(work)
+    }
+
+    fn expire(&self) -> usize {
+        self.0.local.expire()
+    }
+
+    fn reply(&self, id: ActivationId, outcome: Outcome) {
+        self.0.route(id, outcome);
+    }
+
+    fn cancel(&self, namespace: &Namespace, id: ActivationId) {
+        self.0.local.cancel(namespace, id);
+        let told = (namespace.clone(), id);
+        self.0.tell(&Arc::from(ALL), |news| news.cancel.push(told));
+    }
+
+    fn give_up_all(&self, namespace: &Namespace, text: &str) {
+        self.0.local.give_up_all(namespace, text);
+        let told = (namespace.clone(), text.to_owned());
+        self.0
+            .doomed
+            .lock()
+            .push((told.0.clone(), told.1.clone(), Instant::now()));
+        self.0.tell(&Arc::from(ALL), |news| news.give_up.push(told));
+    }
+
+    fn cancels(&self) -> &Cancels {
+        self.0.local.cancels()
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.0.local.backlog()
+    }
+
+    fn is_empty(&self) -> bool {
+        // What waits in streams counts: who has a hand free is to look.
+        self.0.local.is_empty() && self.0.behind.load(Ordering::Relaxed) == 0
+    }
+}

@@ -1,0 +1,294 @@
+//! What a pull brought: entries to be run, and those of the dead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use super::lane::Hungry;
+use super::packet::{self, Packet};
+use super::{Entry, Origin, Outcome, Refusal, Shared};
+use crate::link::{Value, cmd, read};
+use crate::queue::message::CANCELLED;
+use crate::queue::{Delivery, Key, Queue};
+
+/// One entry as it was read: its id, and the payload or where it lies.
+struct Raw {
+    id: String,
+    version: Option<u16>,
+    inline: Option<Bytes>,
+    beside: Option<String>,
+    /// Whether it was handed back, so that its delivery does not count.
+    is_handed: bool,
+}
+
+/// Takes the answer of a pull apart and lets the work be run.
+pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
+    type Answer = (u64, u64, u64, Vec<Value>, Vec<Value>, u8);
+    let Some((now_ms, slots, waiting, fresh, again, more)) = read::<Answer>(answer) else {
+        tracing::error!(lane = ?key, "what a lane's script answered has another form: another release's?");
+        return;
+    };
+    shared.node.note_time(now_ms);
+    let (fresh, again) = (raws(fresh), raws(again));
+    let count = fresh.len() + again.len();
+    let epoch = shared.epoch.load(Ordering::Acquire);
+    let has_room = shared.room() > count;
+    shared.lane(key, |lane| {
+        lane.is_held |= count > 0 || slots > 0;
+        lane.entries += count;
+        shared.set_slots(lane, slots);
+        shared.set_waiting(lane, waiting);
+        if count > 0 {
+            lane.used = tokio::time::Instant::now();
+        }
+        let more = more > 0 || (waiting > 0 && count > 0);
+        lane.tells_due |= waiting > 0 && !has_room;
+        if more && has_room && !lane.is_full() {
+            lane.hungry = Some(Hungry {
+                since_ms: now_ms,
+                told: true,
+            });
+            shared.work.notify_one();
+        }
+    });
+    // Its limit may have let nothing run here before.
+    if slots > 0 {
+        shared.local.unpark(key);
+    }
+    let mut deliveries = Vec::new();
+    for (raw, is_again) in fresh
+        .into_iter()
+        .map(|raw| (raw, false))
+        .chain(again.into_iter().map(|raw| (raw, true)))
+    {
+        match raw.inline {
+            Some(ref bytes) if !is_again => match open(shared, key, &raw, bytes.clone(), epoch) {
+                Some(opened) => deliveries.extend(opened),
+                None => set_aside(shared, key, raw.id),
+            },
+            _ => {
+                let (shared, key) = (Arc::clone(shared), key.clone());
+                tokio::spawn(async move { slowly(&shared, &key, raw, is_again, epoch).await });
+            }
+        }
+    }
+    place(shared, deliveries, now_ms);
+}
+
+/// The entries of an answer; what has not even their form is left out, and stays where it is.
+fn raws(values: Vec<Value>) -> Vec<Raw> {
+    let mut raws = Vec::with_capacity(values.len());
+    for value in values {
+        let Value::Array(parts) = value else { continue };
+        let mut parts = parts.into_iter();
+        let Some(id) = parts.next().and_then(read::<String>) else {
+            continue;
+        };
+        let mut raw = Raw {
+            id,
+            version: None,
+            inline: None,
+            beside: None,
+            is_handed: false,
+        };
+        if let Some(Value::Array(fields)) = parts.next() {
+            let mut fields = fields.into_iter();
+            while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+                let Value::BulkString(name) = name else {
+                    continue;
+                };
+                match &name[..] {
+                    b"v" => raw.version = read(value),
+                    b"b" => {
+                        if let Value::BulkString(bytes) = value {
+                            raw.inline = Some(bytes.into());
+                        }
+                    }
+                    b"k" => raw.beside = read(value),
+                    _ => {}
+                }
+            }
+        }
+        raw.is_handed = parts.next().and_then(read::<String>).as_deref() == Some("-");
+        raws.push(raw);
+    }
+    raws
+}
+
+/// The deliveries of an entry; `None` when it cannot be read.
+fn open(
+    shared: &Arc<Shared>,
+    key: &Key,
+    raw: &Raw,
+    bytes: Bytes,
+    epoch: u64,
+) -> Option<Vec<Delivery>> {
+    if raw.version != Some(packet::VERSION) {
+        tracing::error!(lane = ?key, entry = raw.id, version = ?raw.version, "an entry is of another release, or not ours: it is set aside");
+        return None;
+    }
+    let bytes = shared.envelope.open(bytes);
+    let unpacked = shared.lane(key, |lane| lane.actions.unpack(&bytes, &*shared.envelope));
+    let Packet { front, works } = match unpacked {
+        Ok(packet) => packet,
+        Err(error) => {
+            tracing::error!(lane = ?key, entry = raw.id, %error, "an entry cannot be read: it is set aside");
+            return None;
+        }
+    };
+    // What it says must be what its lane is for: nobody runs in another's name because Redis says so.
+    if works.is_empty() || works.iter().any(|work| Key::of(work) != *key) {
+        tracing::error!(lane = ?key, entry = raw.id, "an entry is in a lane that is not its own: it is set aside");
+        return None;
+    }
+    let limit = super::limit(&works[0].action);
+    shared.lane(key, |lane| lane.limit = limit);
+    let entry = Arc::new(Entry {
+        lane: key.clone(),
+        id: raw.id.clone(),
+        payload: raw.beside.clone(),
+        left: AtomicUsize::new(works.len()),
+        epoch,
+        queue: Arc::downgrade(shared),
+    });
+    let deliveries = works.into_iter().map(|work| {
+        let origin = Origin {
+            front: Arc::clone(&front),
+            lane: key.clone(),
+            waits: !work.durable,
+        };
+        shared.origins.insert(work.id, origin);
+        Delivery::of_entry(work, Arc::clone(&entry))
+    });
+    Some(deliveries.collect())
+}
+
+/// Entries that need more than was read: a payload that lies beside the stream, or how often runs had begun.
+async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch: u64) {
+    let bytes = match (&raw.inline, &raw.beside) {
+        (Some(bytes), _) => Some(bytes.clone()),
+        (None, Some(beside)) => fetch(shared, beside).await,
+        (None, None) => None,
+    };
+    let Some(deliveries) = bytes.and_then(|bytes| open(shared, key, &raw, bytes, epoch)) else {
+        set_aside(shared, key, raw.id);
+        return;
+    };
+    if !is_again {
+        place(shared, deliveries, shared.node.redis_now_ms());
+        return;
+    }
+    let Some(salvage) = shared.salvage.get().and_then(std::sync::Weak::upgrade) else {
+        return;
+    };
+    let begun = shared.lane(key, |lane| lane.keys.begun.clone());
+    for delivery in deliveries {
+        let mut ask = cmd("HGET");
+        ask.arg(&begun).arg(delivery.work.id.to_string());
+        // The first delivery is not noted: whether its run had begun is not known, so it counts.
+        let noted = shared.link.query::<Option<u32>>(&ask).await.ok().flatten();
+        if shared.epoch.load(Ordering::Acquire) != epoch {
+            return;
+        }
+        let first = u32::from(!raw.is_handed);
+        salvage
+            .salvage(delivery, noted.unwrap_or(0).saturating_add(first))
+            .await;
+    }
+}
+
+/// A payload beside the stream; tried until Redis is there to say whether it has it.
+async fn fetch(shared: &Shared, key: &str) -> Option<Bytes> {
+    loop {
+        let found = shared
+            .link
+            .query::<Option<Vec<u8>>>(cmd("GET").arg(key))
+            .await;
+        match found {
+            Ok(found) => return found.map(Bytes::from),
+            Err(crate::link::Error::Unavailable(_)) if shared.fence().is_held() => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, key, "the payload of an entry cannot be read");
+                return None;
+            }
+        }
+    }
+}
+
+/// An entry that cannot be read stays in the stream under the name `unreadable`: it holds nobody up, and is not lost.
+fn set_aside(shared: &Arc<Shared>, key: &Key, id: String) {
+    let stream = shared.lane(key, |lane| {
+        lane.entries = lane.entries.saturating_sub(1);
+        lane.keys.stream.clone()
+    });
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut claim = cmd("XCLAIM");
+        claim
+            .arg(stream)
+            .arg("w")
+            .arg("unreadable")
+            .arg(0)
+            .arg(id)
+            .arg("JUSTID");
+        if let Err(error) = shared.link.query::<Value>(&claim).await {
+            tracing::warn!(%error, "an entry that cannot be read could not be set aside");
+        }
+    });
+}
+
+/// Lets works be run here: at once where there are hands, in turn where there are none.
+fn place(shared: &Arc<Shared>, deliveries: Vec<Delivery>, now_ms: u64) {
+    if deliveries.is_empty() {
+        return;
+    }
+    let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
+    let mut ready = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let work = &delivery.work;
+        if shared.local.cancels().is_asked(work.id) {
+            give_up(shared, delivery, CANCELLED);
+        } else if let Some(text) = shared.doom(&work.namespace) {
+            give_up(shared, delivery, &text);
+        } else if !work.durable
+            && now_ms.saturating_sub(work.accepted_at.millis())
+                > wait_max_ms.saturating_add(SKEW_MS)
+        {
+            // Nobody waits any more. The front's clock says when it came, so an hour of difference is allowed for.
+            shared.route(
+                work.id,
+                Outcome::Dropped(Refusal::Overload { retry_after_s: 1 }),
+            );
+            delivery.ack();
+        } else {
+            ready.push(delivery);
+        }
+    }
+    // Guests may compute where they are placed: not on the task that talks to Redis, and not all on one thread.
+    let threads = tokio::runtime::Handle::current()
+        .metrics()
+        .num_workers()
+        .max(1);
+    let share = ready.len().div_ceil(threads).max(1);
+    while !ready.is_empty() {
+        let rest = ready.split_off(share.min(ready.len()));
+        let (shared, some) = (Arc::clone(shared), std::mem::replace(&mut ready, rest));
+        tokio::spawn(async move {
+            for delivery in some {
+                shared.local.place(delivery);
+            }
+        });
+    }
+}
+
+/// What clocks of fronts may differ by, milliseconds, before work is taken for older than it is.
+const SKEW_MS: u64 = 60 * 60 * 1000;
+
+fn give_up(shared: &Shared, delivery: Delivery, text: &str) {
+    if let Some(hands) = shared.hands() {
+        hands.give_up(delivery, text);
+    }
+}

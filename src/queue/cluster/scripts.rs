@@ -1,0 +1,169 @@
+//! What happens to a lane in Redis at once, or not at all.
+//!
+//! A lane has three keys under one hash tag: the stream `s`, the hash `h` of who holds it, and the hash `b` of runs of
+//! redelivered work that have begun. In `h`, a field per holder says `slots:deadline` (milliseconds of Redis's clock), two
+//! fields count what nobody has read yet: `#e` entries, `#w` invocations; and `#d` is 1 where runs are brief.
+
+use crate::link::Script;
+
+/// Appends one entry, unless too much waits.
+///
+/// Keys: stream, holders, and where the payload goes if it is large. Arguments: invocations in it, most invocations waiting,
+/// longest wait of the oldest (ms), version, payload, how long a large payload is kept (s).
+/// Answers `{1, entries waiting before, now, [holders], whether runs are brief}`, or `{0, age of the oldest in ms, now, [], ""}`.
+pub(super) static PUSH: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[1], 'w', '0', 'MKSTREAM') end \
+     local waiting = redis.call('HMGET', KEYS[2], '#e', '#w') \
+     local entries, works = tonumber(waiting[1] or '0'), tonumber(waiting[2] or '0') \
+     local n = tonumber(ARGV[1]) \
+     local age = 0 \
+     if entries > 0 then \
+       local groups = redis.call('XINFO', 'GROUPS', KEYS[1]) \
+       local last = '0' \
+       for _, group in ipairs(groups) do \
+         for i = 1, #group, 2 do if group[i] == 'last-delivered-id' then last = group[i + 1] end end \
+       end \
+       local oldest = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', 1) \
+       if oldest[1] then age = now - tonumber(string.match(oldest[1][1], '^(%d+)')) end \
+     end \
+     if entries > 0 and (works + n > tonumber(ARGV[2]) or age >= tonumber(ARGV[3])) then return { 0, age, now, {}, '' } end \
+     if KEYS[3] then \
+       redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[6]) \
+       redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'k', KEYS[3]) \
+     else \
+       redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'b', ARGV[5]) \
+     end \
+     redis.call('HINCRBY', KEYS[2], '#e', 1) \
+     redis.call('HINCRBY', KEYS[2], '#w', n) \
+     local holders = {} \
+     local all = redis.call('HGETALL', KEYS[2]) \
+     for i = 1, #all, 2 do \
+       local deadline = string.match(all[i + 1], ':(%d+)$') \
+       if deadline and tonumber(deadline) >= now then holders[#holders + 1] = all[i] end \
+     end \
+     return { 1, entries, now, holders, redis.call('HGET', KEYS[2], '#d') or '' }",
+);
+
+/// Claims slots and reads entries: new ones, and those of holders whose lease has ended.
+///
+/// Keys: stream, holders. Arguments: our name, lease (ms), slots wanted, most slots of all holders (0: no limit), most
+/// entries.
+/// Answers `{now, slots of ours, entries waiting, [[id, [fields]]…] new, [[id, [fields]]…] taken over, 1 if more is to be
+/// taken over}`.
+pub(super) static PULL: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local me, lease, want, max, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]) \
+     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return { now, 0, 0, {}, {}, 0 } end \
+     local all = redis.call('HGETALL', KEYS[2]) \
+     local sum, mine, known, dead = 0, 0, false, {} \
+     for i = 1, #all, 2 do \
+       local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
+       if slots then \
+         if all[i] == me then mine = tonumber(slots) known = true \
+         elseif tonumber(deadline) < now then dead[#dead + 1] = all[i] \
+         else sum = sum + tonumber(slots) end \
+       end \
+     end \
+     if max > 0 then \
+       local grant = math.min(want, max - sum - mine) \
+       if grant > 0 then mine = mine + grant end \
+       if count > mine * 4 then count = mine * 4 end \
+       if mine == 0 then return { now, 0, tonumber(redis.call('HGET', KEYS[2], '#e') or '0'), {}, {}, 0 } end \
+     end \
+     local again, more = {}, 0 \
+     for _, who in ipairs(dead) do \
+       local room = count - #again \
+       local left = redis.call('XPENDING', KEYS[1], 'w', '-', '+', room + 1, who) \
+       for i = 1, math.min(#left, room) do \
+         local got \
+         if who == '-' then got = redis.call('XCLAIM', KEYS[1], 'w', me, 0, left[i][1], 'RETRYCOUNT', left[i][4]) \
+         else got = redis.call('XCLAIM', KEYS[1], 'w', me, 0, left[i][1]) end \
+         if got[1] then again[#again + 1] = { got[1][1], got[1][2], who } end \
+       end \
+       if #left > room then more = 1 \
+       else redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'w', who) redis.call('HDEL', KEYS[2], who) end \
+     end \
+     local fresh, works = {}, 0 \
+     if count > #again then \
+       local read = redis.call('XREADGROUP', 'GROUP', 'w', me, 'COUNT', count - #again, 'STREAMS', KEYS[1], '>') \
+       if read then \
+         for _, entry in ipairs(read[1][2]) do \
+           if entry[2] then \
+             for i = 1, #entry[2], 2 do if entry[2][i] == 'n' then works = works + (tonumber(entry[2][i + 1]) or 0) end end \
+             fresh[#fresh + 1] = entry \
+           end \
+         end \
+       end \
+     end \
+     local waiting \
+     if #fresh > 0 then \
+       waiting = redis.call('HINCRBY', KEYS[2], '#e', -#fresh) \
+       redis.call('HINCRBY', KEYS[2], '#w', -works) \
+     else \
+       waiting = tonumber(redis.call('HGET', KEYS[2], '#e') or '0') \
+     end \
+     if waiting < 0 or (waiting > 0 and #fresh == 0 and count > #again) then \
+       redis.call('HDEL', KEYS[2], '#e', '#w') \
+       waiting = 0 \
+     end \
+     if known or max > 0 or #fresh > 0 or #again > 0 then \
+       redis.call('HSET', KEYS[2], me, mine .. ':' .. (now + lease)) \
+     end \
+     return { now, mine, waiting, fresh, again, more }",
+);
+
+/// Renews what we hold of a lane. Keys: holders. Arguments: our name, lease (ms). Answers 0 when we do not hold it.
+pub(super) static RENEW: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local held = redis.call('HGET', KEYS[1], ARGV[1]) \
+     if not held then return 0 end \
+     redis.call('HSET', KEYS[1], ARGV[1], string.match(held, '^(%d+)') .. ':' .. (now + ARGV[2])) \
+     return 1",
+);
+
+/// Gives slots back, or the whole lane. Keys: stream, holders, begun. Arguments: our name, slots kept (-1: give up the lane).
+///
+/// A lane that is given up while entries of ours are pending is held on. Answers entries in the stream, or -1 when it
+/// was removed because nobody needs it.
+pub(super) static RELEASE: Script = Script::new(
+    "local keep = tonumber(ARGV[2]) \
+     local held = redis.call('HGET', KEYS[2], ARGV[1]) \
+     if held and keep >= 0 then \
+       local slots, deadline = string.match(held, '^(%d+):(%d+)$') \
+       redis.call('HSET', KEYS[2], ARGV[1], math.min(keep, tonumber(slots)) .. ':' .. deadline) \
+     end \
+     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2], KEYS[3]) return -1 end \
+     local length = redis.call('XLEN', KEYS[1]) \
+     if keep < 0 and held then \
+       if length > 0 and #redis.call('XPENDING', KEYS[1], 'w', '-', '+', 1, ARGV[1]) > 0 then return length end \
+       redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'w', ARGV[1]) \
+       redis.call('HDEL', KEYS[2], ARGV[1]) \
+     end \
+     if length == 0 then \
+       local t = redis.call('TIME') \
+       local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+       local all = redis.call('HGETALL', KEYS[2]) \
+       for i = 1, #all, 2 do \
+         local deadline = string.match(all[i + 1], ':(%d+)$') \
+         if not deadline or tonumber(deadline) < now then redis.call('HDEL', KEYS[2], all[i]) end \
+       end \
+       if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('DEL', KEYS[1], KEYS[3]) return -1 end \
+     end \
+     return length",
+);
+
+/// Hands entries back that were not begun, for others to read, and gives up the lane. Keys: stream, holders. Arguments: our
+/// name, entry ids.
+///
+/// They wait under the name `-`, whose lease has always ended, and this delivery does not count.
+pub(super) static HAND_BACK: Script = Script::new(
+    "for i = 2, #ARGV do \
+       redis.call('XCLAIM', KEYS[1], 'w', '-', 0, ARGV[i], 'RETRYCOUNT', 0, 'JUSTID') \
+     end \
+     if #ARGV > 1 then redis.call('HSET', KEYS[2], '-', '0:0') end \
+     return #ARGV - 1",
+);
