@@ -21,6 +21,7 @@ mod items_suite;
 pub(crate) mod keyvalue;
 pub(crate) mod seal;
 pub(crate) mod sealed;
+pub(crate) mod shared;
 #[cfg(test)]
 mod suite;
 pub(crate) mod watched;

@@ -1,0 +1,560 @@
+//! Writes activation records, and behind them what must not come before them.
+//!
+//! One task, one pipeline in flight. Whatever gathers while it is answered is the next: a lone record leaves at once, many
+//! share a round trip, and the more there are the fewer commands they cost. What follows records ([`Writer::then`], the
+//! beginnings and ends of accepted work) waits in a queue of its own, each with the number of records that were put before
+//! it, and travels with the next pipeline once those have been answered for.
+//!
+//! When Redis is away, slow or full, records wait and are sent again in their order, first writer wins under each id, until
+//! [`Config::pending_bytes_max`] is taken: then [`Error::Full`]. They can be read on this node all the while.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::answer::failed;
+use super::keys::{All, Keys};
+use super::record;
+use crate::link::{self, Batch, Cmd, Link, Script, cmd};
+use crate::model::activation::IdHasher;
+use crate::model::{Activation, ActivationId, Namespace};
+use crate::store::embedded::Config;
+use crate::store::{Error, Result};
+
+/// Records in one pipeline, and about their bytes: what goes to Redis at once, and what is packed without a pause.
+const PIPELINE_COUNT: usize = 1024;
+const PIPELINE_BYTES: usize = 2 << 20;
+/// Records in one call of the script: it bounds how long others wait for it.
+const CALL_COUNT: usize = 64;
+/// What follows records, in one pipeline.
+const AFTER_COUNT: usize = 4096;
+/// First and longest pause before what failed is sent again.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// How often records are sent that Redis does not take for a reason that time does not mend.
+const TRIES_MAX: u32 = 5;
+
+/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, then for each record id, start, hashes, value.
+///
+/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
+static PUT: Script = Script::new(
+    "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
+     local fixed, added, count = tonumber(ARGV[2]), 0, 0 \
+     for i = 3, #ARGV, 4 do \
+       if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 3]) == 1 then \
+         redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i] .. ARGV[i + 2]) \
+         added = added + #ARGV[i + 3] + fixed \
+         count = count + 1 \
+       end \
+     end \
+     if added == 0 then return 0 end \
+     local over = redis.call('INCRBY', KEYS[3], added) - tonumber(ARGV[1]) \
+     if over > 0 then \
+       local gone = 0 \
+       for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 2 * count + 8)) do \
+         if gone >= over then break end \
+         local id = string.sub(member, 1, 16) \
+         gone = gone + redis.call('HSTRLEN', KEYS[1], id) + fixed \
+         redis.call('HDEL', KEYS[1], id) \
+         redis.call('ZREM', KEYS[2], member) \
+       end \
+       redis.call('DECRBY', KEYS[3], gone) \
+     end \
+     return count",
+);
+
+/// KEYS begun, accepted, owner; ARGV node, ids.
+pub(super) static BEGIN: Script = Script::new(
+    "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
+     local count = 0 \
+     for i = 2, #ARGV do \
+       if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then count = redis.call('HINCRBY', KEYS[1], ARGV[i], 1) end \
+     end \
+     return count",
+);
+
+/// KEYS begun, accepted, owner; ARGV node, ids. Another node answers for them when it has taken the home over.
+static SETTLE: Script = Script::new(
+    "#!lua flags=allow-oom\n\
+     if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
+     for i = 2, #ARGV do \
+       redis.call('HDEL', KEYS[1], ARGV[i]) \
+       redis.call('HDEL', KEYS[2], ARGV[i]) \
+     end \
+     return 1",
+);
+
+/// A command, and the script it calls, if it calls one.
+pub(crate) type Command = (Option<&'static Script>, Cmd);
+
+/// What follows records.
+enum After {
+    Command(Command),
+    Begin(Arc<str>, ActivationId),
+    Settle(Arc<str>, ActivationId),
+}
+
+type ById<T> = HashMap<ActivationId, T, BuildHasherDefault<IdHasher>>;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Writer(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    keys: Keys,
+    node: Mutex<String>,
+    state: Mutex<State>,
+    wake: Notify,
+    bytes_max: usize,
+    retained_bytes_max: u64,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order they were put.
+    waiting: VecDeque<Arc<Activation>>,
+    /// Those that wait and those that are being written.
+    by_id: ById<Arc<Activation>>,
+    bytes: usize,
+    put_count: u64,
+    /// So many of the records put, from the first, have been answered for.
+    written_count: u64,
+    after: VecDeque<(u64, After)>,
+    after_put_count: u64,
+    after_done_count: u64,
+    flushes: Vec<Flush>,
+    is_closed: bool,
+}
+
+/// Somebody who waits for what was put before.
+struct Flush {
+    records: u64,
+    after: u64,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// What is sent, and is sent again until it is done.
+struct Outgoing {
+    command: Command,
+    records: Vec<Arc<Activation>>,
+    /// What is named when it fails.
+    key: String,
+    tries: u32,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} waiting)", self.0.state.lock().by_id.len())
+    }
+}
+
+/// About what a record takes in memory while it waits.
+fn weight(record: &Activation) -> usize {
+    const FIXED: usize = 512;
+    FIXED
+        + record.response.result.get().len()
+        + record.logs.iter().map(String::len).sum::<usize>()
+        + record.annotations.size()
+}
+
+fn closed() -> Error {
+    Error::Unavailable("it is closed".to_owned())
+}
+
+impl Writer {
+    /// Starts the task.
+    pub(super) fn start(link: Link, keys: Keys, config: &Config) -> Self {
+        let writer = Self(Arc::new(Inner {
+            link,
+            keys,
+            node: Mutex::default(),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            bytes_max: config.pending_bytes_max,
+            retained_bytes_max: config.retention_bytes_max,
+        }));
+        tokio::spawn(Arc::clone(&writer.0).go_on());
+        writer
+    }
+
+    /// Who settles.
+    pub(super) fn be(&self, node: &str) {
+        node.clone_into(&mut self.0.node.lock());
+    }
+
+    /// Has `commands` sent after every record that was put before has been answered for by Redis. They are sent again while
+    /// Redis is away, perhaps twice; those that it does not take are logged and forgotten.
+    pub(crate) fn then(&self, commands: Vec<Command>) {
+        self.after(commands.into_iter().map(After::Command));
+    }
+
+    /// Counts a run of accepted work.
+    pub(super) fn begin(&self, home: Arc<str>, id: ActivationId) {
+        self.after([After::Begin(home, id)]);
+    }
+
+    /// Forgets accepted work.
+    pub(super) fn settle(&self, home: Arc<str>, id: ActivationId) {
+        self.after([After::Settle(home, id)]);
+    }
+
+    fn after(&self, after: impl IntoIterator<Item = After>) {
+        let mut state = self.0.state.lock();
+        let mark = state.put_count;
+        let before = state.after.len();
+        state
+            .after
+            .extend(after.into_iter().map(|after| (mark, after)));
+        state.after_put_count += (state.after.len() - before) as u64;
+        drop(state);
+        self.0.wake.notify_one();
+    }
+
+    /// Takes a record; a second one with the id of one that waits is ignored.
+    pub(super) fn put(&self, record: Arc<Activation>) -> Result<()> {
+        let bytes = weight(&record);
+        let mut state = self.0.state.lock();
+        if state.is_closed {
+            return Err(closed());
+        }
+        if state.by_id.contains_key(&record.id) {
+            return Ok(());
+        }
+        if state.bytes + bytes > self.0.bytes_max {
+            return Err(Error::Full);
+        }
+        state.bytes += bytes;
+        state.put_count += 1;
+        state.by_id.insert(record.id, Arc::clone(&record));
+        state.waiting.push_back(record);
+        drop(state);
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// A quarter of the room is left to what already runs.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.0.state.lock();
+        !state.is_closed && state.bytes < self.0.bytes_max - self.0.bytes_max / 4
+    }
+
+    /// A record that may not be in Redis yet.
+    pub(super) fn find(&self, id: ActivationId) -> Option<Arc<Activation>> {
+        self.0.state.lock().by_id.get(&id).cloned()
+    }
+
+    /// Resolves when every record put before is in Redis; fails when an attempt to write them does.
+    pub(super) async fn flush(&self) -> Result<()> {
+        self.wait(false).await
+    }
+
+    /// As [`Writer::flush`], with everything that follows them.
+    pub(super) async fn flush_all(&self) -> Result<()> {
+        self.wait(true).await
+    }
+
+    async fn wait(&self, with_after: bool) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.0.state.lock();
+            let after = if with_after { state.after_put_count } else { 0 };
+            let records = state.put_count;
+            if state.written_count >= records && state.after_done_count >= after {
+                return Ok(());
+            }
+            if state.is_closed {
+                return Err(closed());
+            }
+            state.flushes.push(Flush {
+                records,
+                after,
+                reply,
+            });
+        }
+        self.0.wake.notify_one();
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Waits until everything is written, whatever fails on the way.
+    pub(super) async fn finish(&self) {
+        while self.flush_all().await.is_err() {
+            if self.0.state.lock().is_closed {
+                return;
+            }
+            tokio::time::sleep(RETRY_MIN).await;
+        }
+    }
+
+    /// Ends it; how many records are lost by that.
+    pub(super) fn close(&self) -> usize {
+        let mut state = self.0.state.lock();
+        state.is_closed = true;
+        state.flushes.clear();
+        let left = state.by_id.len();
+        drop(state);
+        self.0.wake.notify_one();
+        left
+    }
+}
+
+impl Inner {
+    async fn go_on(self: Arc<Self>) {
+        let mut pause = RETRY_MIN;
+        loop {
+            let (records, after) = self.take();
+            if records.is_empty() && after.is_empty() {
+                if self.state.lock().is_closed {
+                    return;
+                }
+                self.wake.notified().await;
+                continue;
+            }
+            let counts = (records.len() as u64, after.len() as u64);
+            let mut outgoing = Vec::new();
+            self.commands(records, &mut outgoing);
+            self.follow(after, &mut outgoing);
+            self.send(outgoing, counts, &mut pause).await;
+        }
+    }
+
+    /// Sends until all of it is done.
+    async fn send(
+        &self,
+        mut outgoing: Vec<Outgoing>,
+        (records, after): (u64, u64),
+        pause: &mut Duration,
+    ) {
+        loop {
+            let failure = self.attempt(&mut outgoing).await;
+            if outgoing.is_empty() {
+                *pause = RETRY_MIN;
+                self.done(records, after);
+                return;
+            }
+            let error = failure.unwrap_or_else(closed);
+            if self.failed(&error) {
+                return;
+            }
+            tracing::warn!(%error, waiting = self.state.lock().by_id.len(), "records wait for Redis");
+            tokio::time::sleep(*pause).await;
+            *pause = (*pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Sends everything once and keeps what is to be sent again; why.
+    async fn attempt(&self, outgoing: &mut Vec<Outgoing>) -> Option<Error> {
+        let mut batch = Batch::default();
+        for Outgoing { command, .. } in outgoing.iter() {
+            match command {
+                (Some(script), command) => batch.call(script, command.clone()),
+                (None, command) => batch.push(command.clone()),
+            };
+        }
+        let answers = match self.link.run(&batch).await {
+            Ok(answers) => answers,
+            Err(error) => return Some(failed(error, "")),
+        };
+        let mut failure = None;
+        let mut answers = answers.into_iter();
+        outgoing.retain_mut(|one| {
+            let answer = answers.next().unwrap_or_else(|| {
+                Err(link::Error::Unavailable("an answer is missing".to_owned()))
+            });
+            match answer {
+                Ok(_) => {
+                    self.written(&one.records);
+                    false
+                }
+                Err(error) => {
+                    let passes = matches!(
+                        error,
+                        link::Error::Unavailable(_) | link::Error::Full(_) | link::Error::NoScript
+                    );
+                    let error = failed(error, &one.key);
+                    one.tries += 1;
+                    if !passes && (one.records.is_empty() || one.tries >= TRIES_MAX) {
+                        tracing::error!(%error, records = one.records.len(), "Redis does not take what was to be written; it is given up");
+                        self.written(&one.records);
+                        return false;
+                    }
+                    failure = Some(error);
+                    true
+                }
+            }
+        });
+        failure
+    }
+
+    /// The next records, and of what follows records what may be sent now.
+    fn take(&self) -> (Vec<Arc<Activation>>, Vec<After>) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < PIPELINE_COUNT && bytes < PIPELINE_BYTES {
+            let Some(record) = state.waiting.pop_front() else {
+                break;
+            };
+            bytes += weight(&record);
+            records.push(record);
+        }
+        let written = state.written_count;
+        let free = state
+            .after
+            .iter()
+            .take(AFTER_COUNT)
+            .take_while(|(mark, _)| *mark <= written)
+            .count();
+        let after = state.after.drain(..free).map(|(_, after)| after).collect();
+        (records, after)
+    }
+
+    /// One call of the script for the records of one namespace, or several when they are many.
+    fn commands(&self, records: Vec<Arc<Activation>>, outgoing: &mut Vec<Outgoing>) {
+        let mut by_namespace: BTreeMap<Namespace, Vec<Arc<Activation>>> = BTreeMap::new();
+        for record in records {
+            match by_namespace.get_mut(&record.namespace) {
+                Some(records) => records.push(record),
+                None => {
+                    by_namespace.insert(record.namespace.clone(), vec![record]);
+                }
+            }
+        }
+        if by_namespace.is_empty() {
+            return;
+        }
+        let all = self.keys.all(All::Records);
+        let mut known = cmd("SADD");
+        known.arg(&all);
+        for namespace in by_namespace.keys() {
+            known.arg(namespace.as_str());
+        }
+        outgoing.push(Outgoing {
+            command: (None, known),
+            records: Vec::new(),
+            key: all,
+            tries: 0,
+        });
+        for (namespace, records) in by_namespace {
+            for records in records.chunks(CALL_COUNT) {
+                outgoing.push(self.put_command(&namespace, records));
+            }
+        }
+    }
+
+    fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
+        let key = self.keys.records(namespace);
+        let mut put = PUT.call(&[
+            &key,
+            &self.keys.starts(namespace),
+            &self.keys.bytes(namespace),
+            &self.keys.namespace(namespace),
+        ]);
+        put.arg(self.retained_bytes_max).arg(record::FIXED_BYTES);
+        for record in records {
+            let value = match record::packed(record) {
+                Ok(value) => value,
+                Err(error) => {
+                    tracing::error!(%error, "a record has no JSON");
+                    continue;
+                }
+            };
+            put.arg(&record.id.0.to_be_bytes())
+                .arg(record.start.0)
+                .arg(record::member(record).get(16..).unwrap_or_default())
+                .arg(value);
+        }
+        Outgoing {
+            command: (Some(&PUT), put),
+            records: records.to_vec(),
+            key,
+            tries: 0,
+        }
+    }
+
+    /// What follows records: beginnings before ends, one call for those of a home.
+    fn follow(&self, after: Vec<After>, outgoing: &mut Vec<Outgoing>) {
+        let node = self.node.lock().clone();
+        let mut begun: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
+        let mut settled: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
+        let call = |script: &'static Script, home: &str| {
+            let mut call = script.call(&[
+                self.keys.begun(home),
+                self.keys.accepted(home),
+                self.keys.owner(home),
+            ]);
+            call.arg(&node);
+            call
+        };
+        let outgoing_of = |command: Command, key: String| Outgoing {
+            command,
+            records: Vec::new(),
+            key,
+            tries: 0,
+        };
+        for one in after {
+            let (calls, script, home, id) = match one {
+                After::Command(command) => {
+                    outgoing.push(outgoing_of(command, String::new()));
+                    continue;
+                }
+                After::Begin(home, id) => (&mut begun, &BEGIN, home, id),
+                After::Settle(home, id) => (&mut settled, &SETTLE, home, id),
+            };
+            let key = Arc::clone(&home);
+            calls
+                .entry(home)
+                .or_insert_with(|| call(script, &key))
+                .arg(&id.0.to_be_bytes());
+        }
+        for (calls, script) in [(begun, &BEGIN), (settled, &SETTLE)] {
+            for (home, call) in calls {
+                let key = self.keys.accepted(&home);
+                outgoing.push(outgoing_of((Some(script), call), key));
+            }
+        }
+    }
+
+    /// These are in Redis, or given up.
+    fn written(&self, records: &[Arc<Activation>]) {
+        let mut state = self.state.lock();
+        for record in records {
+            if state.by_id.remove(&record.id).is_some() {
+                state.bytes -= weight(record);
+            }
+        }
+    }
+
+    /// Everything that was taken together is done.
+    fn done(&self, records: u64, after: u64) {
+        let mut state = self.state.lock();
+        state.written_count += records;
+        state.after_done_count += after;
+        let (written, done) = (state.written_count, state.after_done_count);
+        let flushes = std::mem::take(&mut state.flushes);
+        let (ready, rest): (Vec<_>, Vec<_>) = flushes
+            .into_iter()
+            .partition(|flush| flush.records <= written && flush.after <= done);
+        state.flushes = rest;
+        drop(state);
+        for flush in ready {
+            drop(flush.reply.send(Ok(())));
+        }
+    }
+
+    /// Tells who waits; whether it is over.
+    fn failed(&self, error: &Error) -> bool {
+        let mut state = self.state.lock();
+        let flushes = std::mem::take(&mut state.flushes);
+        let is_closed = state.is_closed;
+        drop(state);
+        for flush in flushes {
+            drop(flush.reply.send(Err(error.clone())));
+        }
+        is_closed
+    }
+}
