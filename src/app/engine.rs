@@ -7,17 +7,18 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::cluster::Joined;
 use super::{cores, memory_budget};
 use crate::config::Config;
 use crate::invoke::{Events, Invoker, Running, Waits};
-use crate::model::{Action, Timestamp};
+use crate::model::{Action, Namespace, Timestamp};
 use crate::pool::Pool;
 use crate::queue::message::Work;
 use crate::queue::{Hands, MemoryQueue, Queue, Replies};
 use crate::sandbox::{Sandbox, Wasmtime};
-use crate::store::Store;
 use crate::store::seal::Seal;
 use crate::store::watched::Hub;
+use crate::store::{Pending, Store};
 use crate::telemetry::metrics::Gauges;
 use crate::worker::{Worker, WorkerHands};
 
@@ -65,8 +66,12 @@ impl Engine {
         guests: &Runtime,
         hub: Arc<Hub>,
         seal: Arc<Seal>,
+        cluster: Option<&Joined>,
     ) -> Self {
-        let queue = MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted));
+        let queue: Arc<dyn Queue> = match cluster {
+            None => MemoryQueue::new(config.queue.clone(), Arc::clone(&store.accepted)),
+            Some(joined) => joined.queue(config, store, &seal),
+        };
         let pool = Pool::new(
             &config.pool,
             Arc::clone(sandbox) as _,
@@ -75,11 +80,14 @@ impl Engine {
         let worker = Worker::new(
             &config.worker,
             cores(),
-            Arc::clone(&queue) as _,
+            Arc::clone(&queue),
             pool.clone(),
             store.clone(),
             guests.handle().clone(),
         );
+        if let Some(joined) = cluster {
+            pool.limit_by(joined.slots());
+        }
         let idle = pool.give_up();
         sandbox.when_full(move || idle.one());
         let hands = Arc::new(WorkerHands(Arc::clone(&worker)));
@@ -105,10 +113,20 @@ impl Engine {
 
     /// Queues again what a former process accepted and did not finish; returns how much.
     pub(super) async fn recover(&self, invoker: &Invoker) -> anyhow::Result<usize> {
+        let pending = self.store.accepted.pending().await?;
+        self.take_up(invoker, pending).await
+    }
+
+    /// Queues what was accepted elsewhere, or by a former process, and not finished; returns how much.
+    pub(super) async fn take_up(
+        &self,
+        invoker: &Invoker,
+        all: Vec<Pending>,
+    ) -> anyhow::Result<usize> {
         let mut unfinished = Vec::new();
         let mut composed = 0;
         let cancelled = invoker.former_cancels().await?;
-        for pending in self.store.accepted.pending().await? {
+        for pending in all {
             invoker.stop_again(&cancelled, pending.id, &pending.work);
             if invoker.recover_event(&pending).await? {
                 composed += 1;
@@ -153,13 +171,7 @@ impl Engine {
     /// Decrypts the parameters that came with the work's action: of its own namespace, and of packages it was reached through.
     fn unseal(&self, work: &mut Work) {
         let mut action = Action::clone(&work.action);
-        let reached = work.action.address();
-        let namespaces = [
-            &work.action.fqn.namespace,
-            &reached.namespace,
-            &work.namespace,
-        ];
-        self.seal.open(&namespaces, &mut action.parameters);
+        unseal(&self.seal, &work.namespace, &mut action);
         work.action = Arc::new(action);
     }
 
@@ -242,6 +254,13 @@ impl Engine {
             retries_waiting,
         }
     }
+}
+
+/// Decrypts the parameters that came with an action that `namespace` invokes.
+pub(super) fn unseal(seal: &Seal, namespace: &Namespace, action: &mut Action) {
+    let reached = action.address().namespace.clone();
+    let own = action.fqn.namespace.clone();
+    seal.open(&[&own, &reached, namespace], &mut action.parameters);
 }
 
 /// Calls `what` every `period`; one that takes longer delays the next.

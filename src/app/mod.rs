@@ -5,6 +5,7 @@
 //! built, then the port is opened, then what a former process had accepted is queued again, and only then is anything
 //! served. Down: no new connections, requests in flight are finished, then runs are, then the store is closed.
 
+mod cluster;
 mod engine;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use cluster::Joined;
 use engine::Engine;
 
 use crate::api;
@@ -36,7 +38,7 @@ use crate::store::keyvalue::KeyValue;
 use crate::store::seal::Seal;
 use crate::store::sealed::Sealed;
 use crate::store::watched::{Hub, Watched};
-use crate::store::{Store, Tenants, embedded};
+use crate::store::{self, Store, Tenants, embedded, shared};
 use crate::system;
 use crate::telemetry::metrics;
 
@@ -58,7 +60,9 @@ pub struct App {
     /// Ends the server when it is sent or dropped, and the task that serves.
     server: (oneshot::Sender<()>, JoinHandle<()>),
     engine: Engine,
-    keeper: embedded::Keeper,
+    /// The cluster it is a node of.
+    joined: Option<Joined>,
+    keeper: Keeper,
     upkeep: JoinSet<()>,
     /// Whose engines are made ready ahead, when there is time for it.
     ahead: Option<Arc<Wasmtime>>,
@@ -83,6 +87,22 @@ impl Drop for Guests {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ends the store.
+#[derive(Debug)]
+enum Keeper {
+    Embedded(embedded::Keeper),
+    Shared(shared::Keeper),
+}
+
+impl Keeper {
+    async fn close(self) -> Result<(), store::Error> {
+        match self {
+            Self::Embedded(keeper) => keeper.close().await,
+            Self::Shared(keeper) => keeper.close().await,
         }
     }
 }
@@ -124,9 +144,17 @@ impl App {
     /// With what was wrong and where: the address, the data folder, the keys, what this machine cannot give.
     pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let render = metrics::install().map_err(anyhow::Error::msg)?;
-        let (folder, limits) = (config.server.data.clone(), config.store.clone());
-        let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
-        let (mut store, keeper) = opened?;
+        let (mut store, keeper, joined) = if config.redis.url.is_some() {
+            let joined = Joined::join(&config).await?;
+            let (store, keeper) = joined.store();
+            (store, Keeper::Shared(keeper), Some(joined))
+        } else {
+            let (folder, limits) = (config.server.data.clone(), config.store.clone());
+            let opened =
+                tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
+            let (store, keeper) = opened?;
+            (store, Keeper::Embedded(keeper), None)
+        };
         let seal = Seal::load(&config.encryption, &config.server.data);
         let seal = Arc::new(seal.map_err(anyhow::Error::msg)?);
         if seal.has_keys() {
@@ -153,10 +181,23 @@ impl App {
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
-        let engine = Engine::new(&config, &sandbox, &store, &guests, hub, seal);
+        let engine = Engine::new(
+            &config,
+            &sandbox,
+            &store,
+            &guests,
+            hub,
+            seal,
+            joined.as_ref(),
+        );
         let summary = summary(&config, &sandbox, &engine);
         let mut upkeep = engine.upkeep();
         let (state, invoker) = state(&config, &sandbox, &engine, render)?;
+        if let Some(joined) = &joined {
+            joined
+                .start(&config, address, &engine, &invoker, &state, &mut upkeep)
+                .await?;
+        }
         let recovered = engine.recover(&invoker).await?;
         invoker.start_clock().await?;
         if recovered > 0 {
@@ -185,6 +226,7 @@ impl App {
             guest_key,
             server,
             engine,
+            joined,
             keeper,
             upkeep,
             ahead,
@@ -243,6 +285,9 @@ impl App {
         stop.send(()).unwrap_or_default();
         served.await?;
         self.engine.events.stop();
+        if let Some(joined) = &self.joined {
+            joined.leave().await;
+        }
         let idle = async {
             self.engine.running.idle().await;
             self.engine.worker.idle().await;
@@ -252,6 +297,9 @@ impl App {
                 runs = self.engine.worker.runs(),
                 "runs did not end and are left behind"
             );
+        }
+        if let Some(joined) = &self.joined {
+            joined.farewell().await;
         }
         self.upkeep.shutdown().await;
         // Before the threads go that settle promised work: what they wait for is the disk.

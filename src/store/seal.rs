@@ -294,7 +294,7 @@ impl Seal {
     }
 
     /// An entry of the log of accepted work as it is kept.
-    pub(super) fn close_entry(&self, id: ActivationId, work: Bytes) -> Result<Bytes> {
+    pub(crate) fn close_entry(&self, id: ActivationId, work: Bytes) -> Result<Bytes> {
         let Some(key) = self.keys.first() else {
             return Ok(work);
         };
@@ -304,7 +304,7 @@ impl Seal {
     }
 
     /// An entry of that log as it was given; as it is kept when no key opens it.
-    pub(super) fn open_entry(&self, id: ActivationId, kept: Bytes) -> Bytes {
+    pub(crate) fn open_entry(&self, id: ActivationId, kept: Bytes) -> Bytes {
         let Some(whole) = kept.strip_prefix(&[LOG_MARK]) else {
             return kept;
         };

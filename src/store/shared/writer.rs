@@ -94,6 +94,8 @@ pub(crate) type Command = (Option<&'static Script>, Cmd);
 /// What follows records.
 enum After {
     Command(Command),
+    /// Nothing to send: somebody is told.
+    Call(Box<dyn FnOnce() + Send>),
     Begin(Arc<str>, ActivationId),
     Settle(Arc<str>, ActivationId),
 }
@@ -191,6 +193,19 @@ impl Writer {
     /// Redis is away, perhaps twice; those that it does not take are logged and forgotten.
     pub(crate) fn then(&self, commands: Vec<Command>) {
         self.after(commands.into_iter().map(After::Command));
+    }
+
+    /// Calls `what` when every record that was put before has been answered for by Redis. It must not block.
+    pub(crate) fn call_then(&self, what: Box<dyn FnOnce() + Send>) {
+        {
+            let state = self.0.state.lock();
+            if state.written_count < state.put_count || !state.after.is_empty() {
+                drop(state);
+                self.after([After::Call(what)]);
+                return;
+            }
+        }
+        what();
     }
 
     /// Counts a run of accepted work.
@@ -500,6 +515,10 @@ impl Inner {
             let (calls, script, home, id) = match one {
                 After::Command(command) => {
                     outgoing.push(outgoing_of(command, String::new()));
+                    continue;
+                }
+                After::Call(what) => {
+                    what();
                     continue;
                 }
                 After::Begin(home, id) => (&mut begun, &BEGIN, home, id),

@@ -1,0 +1,373 @@
+//! This process as a node of a cluster: joined at the start, kept alive by beats, fenced when it is not, left at the end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::engine::{Engine, unseal};
+use crate::api;
+use crate::cluster::{Member, Node};
+use crate::config::Config;
+use crate::invoke::Invoker;
+use crate::link::{Batch, Heard, Link};
+use crate::model::{Action, ActivationId, Namespace};
+use crate::pool::Slots;
+use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
+use crate::queue::message::Outcome;
+use crate::queue::{Delivery, Queue};
+use crate::store::seal::Seal;
+use crate::store::shared::{self, Shared, Writer};
+use crate::store::{self, Store};
+use crate::worker::Worker;
+
+/// How often it is looked whether the lease has ended: runs that wait are told within this.
+const WATCH: Duration = Duration::from_millis(50);
+/// Pause before the store is asked again whether work of a dead node was recorded.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+/// How often homes without an owner are looked for, beats.
+const HOMES_EVERY: u32 = 10;
+
+/// See the module.
+pub(super) struct Joined {
+    link: Link,
+    node: Arc<Node>,
+    prefix: String,
+    shared: Shared,
+    opened: Mutex<Option<(Store, shared::Keeper)>>,
+    queue: OnceLock<Arc<ClusterQueue>>,
+    slots: OnceLock<Arc<dyn Slots>>,
+    /// The queue knows it weakly.
+    salvager: OnceLock<Arc<dyn Salvage>>,
+}
+
+impl std::fmt::Debug for Joined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Joined({:?}, {:?})", self.node, self.link)
+    }
+}
+
+/// The store's writer, as the queue needs it.
+struct Records(Writer);
+
+impl Afterwards for Records {
+    fn after_records(&self, what: Box<dyn FnOnce() + Send>) {
+        self.0.call_then(what);
+    }
+}
+
+/// The encryption, as the queue needs it.
+struct Sealing(Arc<Seal>);
+
+impl Envelope for Sealing {
+    fn close(&self, clear: Bytes) -> store::Result<Bytes> {
+        self.0.close_entry(ActivationId(0), clear)
+    }
+
+    fn open(&self, kept: Bytes) -> Bytes {
+        self.0.open_entry(ActivationId(0), kept)
+    }
+
+    fn unseal(&self, namespace: &Namespace, action: &mut Action) {
+        unseal(&self.0, namespace, action);
+    }
+}
+
+/// The slots that this node holds, as the pool needs them.
+struct Held(Arc<ClusterQueue>);
+
+impl Slots for Held {
+    fn runs_max(&self, namespace: &Namespace, action: &Action) -> u64 {
+        self.0.runs_max(namespace, action)
+    }
+}
+
+/// Takes up the work of the dead.
+struct Salvager {
+    engine: Engine,
+    invoker: Invoker,
+    node: Arc<Node>,
+}
+
+#[async_trait]
+impl Salvage for Salvager {
+    async fn salvage(&self, delivery: Delivery, begun: u32) {
+        let (epoch, work) = (self.node.fence.epoch(), &delivery.work);
+        let recorded = loop {
+            match self
+                .engine
+                .store
+                .activations
+                .get(&work.namespace, work.id)
+                .await
+            {
+                Ok(recorded) => break recorded,
+                Err(error) => {
+                    tracing::warn!(activation = %work.id, %error, "work of a dead node waits for the store");
+                    tokio::time::sleep(STORE_RETRY).await;
+                    if !self.node.fence.holds(epoch) {
+                        return;
+                    }
+                }
+            }
+        };
+        if let Some(record) = recorded {
+            // It had ended; only its settlement was lost, and perhaps the answer.
+            self.engine.queue.reply(work.id, Outcome::Done(record));
+            delivery.ack();
+            return;
+        }
+        if Worker::gives_up(begun)
+            && let Err(error) = self.invoker.bury_work(work, begun).await
+        {
+            tracing::error!(activation = %work.id, %error, "a dead letter could not be kept");
+        }
+        self.engine.worker.salvage(delivery, begun);
+    }
+}
+
+impl Joined {
+    /// Connects, and opens the store that all nodes share.
+    pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
+        let link = Link::open(&config.redis).await?;
+        let prefix = config.redis.prefix.clone();
+        let node = Node::new(config.cluster.clone(), &prefix);
+        let (store, shared, keeper) = shared::open(link.clone(), &prefix, &config.store, node.id());
+        let joined = Self {
+            link,
+            node,
+            prefix,
+            shared,
+            opened: Mutex::new(Some((store, keeper))),
+            queue: OnceLock::new(),
+            slots: OnceLock::new(),
+            salvager: OnceLock::new(),
+        };
+        Ok(joined)
+    }
+
+    /// The store. Once.
+    pub(super) fn store(&self) -> (Store, shared::Keeper) {
+        let opened = self.opened.lock().take();
+        opened.expect("the store is taken once, at the start")
+    }
+
+    /// The queue, made when first asked for.
+    pub(super) fn queue(&self, config: &Config, store: &Store, seal: &Arc<Seal>) -> Arc<dyn Queue> {
+        let queue = self.queue.get_or_init(|| {
+            ClusterQueue::new(Parts {
+                config: config.queue.clone(),
+                link: self.link.clone(),
+                prefix: self.prefix.clone(),
+                node: Arc::clone(&self.node),
+                accepted: Arc::clone(&store.accepted),
+                afterwards: Arc::new(Records(self.shared.writer.clone())),
+                envelope: Arc::new(Sealing(Arc::clone(seal))),
+            })
+        });
+        drop(self.slots.set(Arc::new(Held(Arc::clone(queue)))));
+        Arc::clone(queue) as _
+    }
+
+    /// Who says how many runs of limited actions there may be here.
+    pub(super) fn slots(&self) -> Weak<dyn Slots> {
+        let slots = self.slots.get().expect("the queue was made before");
+        Arc::downgrade(slots)
+    }
+
+    fn made(&self) -> &Arc<ClusterQueue> {
+        self.queue.get().expect("the queue was made before")
+    }
+
+    /// Becomes a node: takes the lease, listens, pulls.
+    pub(super) async fn start(
+        &self,
+        config: &Config,
+        address: SocketAddr,
+        engine: &Engine,
+        invoker: &Invoker,
+        _state: &api::State,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
+        let queue = Arc::clone(self.made());
+        let salvager: Arc<dyn Salvage> = Arc::new(Salvager {
+            engine: engine.clone(),
+            invoker: invoker.clone(),
+            node: Arc::clone(&self.node),
+        });
+        queue.salvage_with(Arc::downgrade(&salvager));
+        drop(self.salvager.set(salvager));
+        let (ears, mut heard) = self.link.listen(Vec::new());
+        queue.subscribe(&ears);
+        let listening = Arc::clone(&queue);
+        tasks.spawn(async move {
+            // It ends when it is dropped.
+            let _ears = ears;
+            while let Some(heard) = heard.recv().await {
+                if matches!(heard, Heard::Message { .. }) {
+                    listening.heard(&heard);
+                }
+            }
+        });
+        let named = config.cluster.address.clone();
+        let beating = Beating {
+            link: self.link.clone(),
+            node: Arc::clone(&self.node),
+            queue: Arc::clone(&queue),
+            engine: engine.clone(),
+            invoker: invoker.clone(),
+            shared: self.shared.clone(),
+            address: named.unwrap_or_else(|| address.to_string()),
+            looked: Mutex::new((Instant::now(), 0)),
+        };
+        beating.beat().await.context("cannot join the cluster")?;
+        let watched = (Arc::clone(&self.node), Arc::clone(&queue));
+        tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(WATCH);
+            loop {
+                ticks.tick().await;
+                if watched.0.fence.has_ended() {
+                    lapse(&watched.0, &watched.1);
+                }
+            }
+        });
+        tasks.spawn(beating.go_on());
+        queue.start(tasks);
+        Ok(())
+    }
+
+    /// Takes nothing more, and hands back what has not begun.
+    pub(super) async fn leave(&self) {
+        if let Some(queue) = self.queue.get() {
+            queue.leave().await;
+        }
+    }
+
+    /// Is a node no longer.
+    pub(super) async fn farewell(&self) {
+        if let Err(error) = self.node.members.remove(&self.link, self.node.id()).await {
+            tracing::warn!(%error, "the cluster could not be told that this node left; it finds out when the lease ends");
+        }
+    }
+}
+
+/// The lease was lost: nothing that was held is this node's any more.
+fn lapse(node: &Node, queue: &ClusterQueue) {
+    tracing::error!(
+        "the lease was lost: Redis was not reached in time. What runs is ended here, others take it over"
+    );
+    node.lapse();
+    queue.lapse();
+}
+
+/// Renews the lease and all that is held under it.
+struct Beating {
+    link: Link,
+    node: Arc<Node>,
+    queue: Arc<ClusterQueue>,
+    engine: Engine,
+    invoker: Invoker,
+    shared: Shared,
+    address: String,
+    /// When it was last looked who lives, and how many beats ago homes were looked at.
+    looked: Mutex<(Instant, u32)>,
+}
+
+impl Beating {
+    async fn go_on(self) {
+        let mut ticks = tokio::time::interval(self.node.config.lease() / 5);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.beat().await {
+                tracing::warn!(%error, "the lease could not be renewed");
+                continue;
+            }
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "it could not be looked who else lives");
+            }
+        }
+    }
+
+    async fn beat(&self) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        let mut batch = Batch::default();
+        self.node
+            .members
+            .beat(&self.node, &self.facts(), &mut batch);
+        for answer in self.link.run(&batch).await? {
+            if let Ok(crate::link::Value::Int(now)) = answer.as_ref() {
+                self.node.note_time(u64::try_from(*now).unwrap_or(0));
+            }
+            answer?;
+        }
+        if self.node.fence.has_ended() {
+            lapse(&self.node, &self.queue);
+        }
+        if !self.queue.renew().await {
+            anyhow::bail!("not everything that is held was renewed");
+        }
+        if !self.node.fence.extend(asked, self.node.config.lease()) {
+            lapse(&self.node, &self.queue);
+        }
+        Ok(())
+    }
+
+    fn facts(&self) -> Member {
+        let (pool, backlog) = (self.engine.pool.occupancy(), self.engine.queue.backlog());
+        Member {
+            role: self.node.config.role,
+            address: self.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            runs: self.engine.worker.runs(),
+            runs_max: self.engine.worker.runs_max(),
+            memory_used: pool.memory_used_bytes,
+            memory_max: pool.memory_budget_bytes,
+            idle: pool.idle,
+            waiting: backlog.count,
+            lanes: self.queue.lanes_held(),
+        }
+    }
+
+    /// Looks who lives, and takes over what the dead had accepted.
+    async fn look(&self) -> anyhow::Result<()> {
+        let homes = {
+            let mut looked = self.looked.lock();
+            let is_new = self.node.members.view().living.is_empty();
+            if !is_new && looked.0.elapsed() < self.node.members.look_every() {
+                return Ok(());
+            }
+            looked.0 = Instant::now();
+            looked.1 = (looked.1 + 1) % HOMES_EVERY;
+            looked.1 == 1
+        };
+        let view = self.node.members.look(&self.link, &self.node).await?;
+        let mut dead = view.dead.clone();
+        if homes {
+            let homes = self.shared.homes.homes().await?;
+            let orphans = homes.into_iter().map(|home| home.owner);
+            dead.extend(orphans.filter(|owner| view.get(owner).is_none()));
+            dead.sort_unstable();
+            dead.dedup();
+        }
+        for one in dead {
+            let pending = self.shared.homes.adopt(&one, &self.engine.seal).await?;
+            if !pending.is_empty() {
+                tracing::info!(
+                    node = one,
+                    count = pending.len(),
+                    "a node died; what it had accepted is taken over"
+                );
+                self.engine.take_up(&self.invoker, pending).await?;
+            }
+            self.node.members.remove(&self.link, &one).await?;
+        }
+        Ok(())
+    }
+}
