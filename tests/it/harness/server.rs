@@ -106,7 +106,8 @@ impl Server {
     #[track_caller]
     fn launch(mut command: Command, folder: Arc<TempDir>, config: &str) -> Self {
         let root = folder.path();
-        fs::write(root.join("wisp.toml"), merged(config)).expect("a configuration file");
+        let config_file = merged(config, &on_redis(root));
+        fs::write(root.join("wisp.toml"), config_file).expect("a configuration file");
         let log = fs::File::create(root.join("stderr.log")).expect("a log file");
         let mut child = command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
@@ -266,17 +267,35 @@ impl Drop for Server {
     }
 }
 
-/// `extra` over [`SMALL`], section by section.
-fn merged(extra: &str) -> String {
+/// `extra` over `backend` over [`SMALL`], section by section.
+fn merged(extra: &str, backend: &str) -> String {
     let mut base: toml::Table = SMALL.parse().expect("small.toml is TOML");
-    let extra: toml::Table = extra.parse().expect("a test's configuration is TOML");
-    for (section, value) in extra {
-        match (base.get_mut(&section), value) {
-            (Some(toml::Value::Table(base)), toml::Value::Table(extra)) => base.extend(extra),
-            (_, value) => drop(base.insert(section, value)),
+    for over in [backend, extra] {
+        let over: toml::Table = over.parse().expect("a test's configuration is TOML");
+        for (section, value) in over {
+            match (base.get_mut(&section), value) {
+                (Some(toml::Value::Table(base)), toml::Value::Table(over)) => base.extend(over),
+                (_, value) => drop(base.insert(section, value)),
+            }
         }
     }
     base.to_string()
+}
+
+/// The Redis that servers keep everything in, where the tests are run on that backend: as `tests/run` says.
+pub(crate) fn redis_url() -> Option<String> {
+    std::env::var("WISP_TEST_REDIS").ok()
+}
+
+/// What makes a server keep everything in Redis: a part of it for each data folder, so that it is found again after a
+/// restart and by nobody else.
+fn on_redis(folder: &Path) -> String {
+    let Some(url) = redis_url() else {
+        return String::new();
+    };
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = name.trim_start_matches('.');
+    format!("[redis]\nurl = {url:?}\nprefix = {prefix:?}\n[cluster]\nlease_s = 2\n")
 }
 
 /// Runs a command until it ends, for a bounded time: exit code (none when it had to be killed), stdout, stderr.
