@@ -76,6 +76,7 @@ pub(super) async fn create(State(front): State<Arc<Front>>, request: Request) ->
         namespace: namespace.clone(),
         uuid: credential.uuid,
         key_digest: credential.digest(),
+        sealed_key: front.state.keys.sealed(&namespace, &credential)?,
         blocked: false,
         limits: NamespaceLimits::default(),
         created: Timestamp::now(),
@@ -119,9 +120,10 @@ pub(super) async fn rotate_key(
     authenticate_system(&front, request.headers()).await?;
     let tenant = find(&front, &administered(request.uri())?).await?;
     let credential = Credential::generate_for(tenant.uuid).map_err(Error::internal)?;
-    let key_digest = credential.digest();
+    let sealed_key = front.state.keys.sealed(&tenant.namespace, &credential)?;
     let tenant = Tenant {
-        key_digest,
+        key_digest: credential.digest(),
+        sealed_key,
         ..tenant
     };
     write(&front, tenant.clone()).await?;

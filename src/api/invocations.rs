@@ -196,9 +196,6 @@ pub(super) fn parameters(headers: &HeaderMap, body: &Bytes) -> Result<Json> {
 }
 
 fn caller(parts: &Parts, identity: &Identity, action: &Action, waited_for: bool) -> Caller {
-    // What is made of several actions passes it on to those that ask for it.
-    let is_one = action.exec.code().is_some() && action.annotations.get("conductor").is_none();
-    let wants_key = !is_one || action.annotations.is_truthy("provide-api-key", true);
     let api_key = || {
         let credential = Credential::from_header(parts.headers.get(AUTHORIZATION)?.as_bytes())?;
         Some(credential.to_string().into())
@@ -206,10 +203,16 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action, waited_for: bool)
     Caller {
         namespace: identity.namespace.clone(),
         subject: identity.namespace.clone(),
-        api_key: wants_key.then(api_key).flatten(),
+        api_key: wants_key(action).then(api_key).flatten(),
         limits: Arc::clone(&identity.limits),
         record: (identity.limits).keep(waited_for, wants_record(&parts.headers)),
     }
+}
+
+/// Whether the caller's key goes along. What is made of several actions passes it on to those that ask for it.
+pub(super) fn wants_key(action: &Action) -> bool {
+    let is_one = action.exec.code().is_some() && action.annotations.get("conductor").is_none();
+    !is_one || action.annotations.is_truthy("provide-api-key", true)
 }
 
 /// Whether a record is asked for even where none is kept.

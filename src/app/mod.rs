@@ -162,7 +162,7 @@ impl App {
         }
         let hub = Arc::new(Hub::default());
         store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
-        auth::ensure_defaults(&*store.tenants, &config.auth).await?;
+        auth::ensure_defaults(&*store.tenants, &config.auth, &seal).await?;
         let listen = config.server.listen;
         if !listen.ip().is_loopback() && auth::uses_well_known_keys(&*store.tenants).await? {
             bail!(
@@ -449,7 +449,8 @@ fn state(
     let catalog = Arc::new(catalog);
     let resolver = Arc::new(Resolver::new(Arc::clone(&catalog)));
     let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
-        .context("the system has no randomness")?;
+        .context("the system has no randomness")?
+        .opening(Arc::clone(&engine.seal));
     let (keys, throttle) = (
         Arc::new(keys),
         Arc::new(Throttle::new(config.auth.rate_window)),

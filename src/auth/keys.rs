@@ -2,7 +2,8 @@
 //!
 //! A key is `uuid:` and 64 characters of randomness; the store keeps its digest. A check costs a read of the store, so
 //! the outcome is remembered under a keyed hash of the header's bytes: the warm path is one hash and one look-up, and
-//! the memory of this process holds neither a key nor a digest that could be tried elsewhere.
+//! the memory of this process holds neither a key nor a digest that could be tried elsewhere. Where values are encrypted at
+//! rest, the key is kept as well, encrypted: what runs in its owner's name may ask for it.
 //!
 //! Invariants:
 //! - only successes are remembered, at most [`CACHED_MAX`] of them; a flood of bad keys costs reads, not memory;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use super::{Denied, Identity, SYSTEM_NAMESPACE};
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Digest, Namespace, Tenant};
+use crate::store::seal::Seal;
 use crate::store::{self, Tenants};
 
 /// Characters of the password part of a key.
@@ -127,6 +129,15 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// The key part of `credential`, encrypted.
+pub(super) fn sealed(
+    seal: &Seal,
+    namespace: &Namespace,
+    credential: &Credential,
+) -> store::Result<Option<String>> {
+    seal.close_api_key(namespace, credential.uuid, &credential.key)
+}
+
 /// Keyed hash of a header. It is as good as random, so its first bytes serve as the hash of the map.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fingerprint([u8; 32]);
@@ -160,6 +171,7 @@ pub(crate) struct Keys {
     tenants: Arc<dyn Tenants>,
     defaults: EffectiveLimits,
     secret: [u8; 32],
+    seal: Arc<Seal>,
     cached: DashMap<Fingerprint, Arc<Identity>, BuildHasherDefault<Unhashed>>,
     /// Owners of namespaces, for what needs no key.
     owners: DashMap<Namespace, Arc<Identity>, RandomState>,
@@ -187,10 +199,33 @@ impl Keys {
             tenants,
             defaults,
             secret,
+            seal: Arc::default(),
             cached: DashMap::default(),
             owners: DashMap::default(),
             generation: AtomicU64::new(0),
         })
+    }
+
+    /// With `seal`, which opens the keys of owners.
+    pub(crate) fn opening(self, seal: Arc<Seal>) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// What is kept of `credential` as the key of `namespace`, beside its digest.
+    pub(crate) fn sealed(
+        &self,
+        namespace: &Namespace,
+        credential: &Credential,
+    ) -> store::Result<Option<String>> {
+        sealed(&self.seal, namespace, credential)
+    }
+
+    /// `uuid:key` of an owner, for an action that is to have it. `None` when it was made while nothing was encrypted, or
+    /// under a key that is not configured any more: a digest of it is all there is then.
+    pub(crate) fn api_key(&self, owner: &Identity) -> Option<Arc<str>> {
+        let kept = owner.sealed_key.as_deref()?;
+        let key = self.seal.open_api_key(&owner.namespace, owner.uuid, kept)?;
+        Some(format!("{}:{key}", owner.uuid).into())
     }
 
     /// Who sent this `Authorization` header.
@@ -236,6 +271,7 @@ impl Keys {
             system: tenant.namespace.as_str() == SYSTEM_NAMESPACE,
             limits: Arc::new(self.defaults.with(&tenant.limits)),
             uuid: tenant.uuid,
+            sealed_key: tenant.sealed_key,
             namespace: tenant.namespace,
         })
     }

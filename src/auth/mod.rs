@@ -38,6 +38,8 @@ pub(crate) struct Identity {
     pub(crate) namespace: Namespace,
     /// The first half of its key; names the tenant where its name should not be seen.
     pub(crate) uuid: Uuid,
+    /// Its key as it is kept, for what runs in its name ([`Keys::api_key`]).
+    pub(crate) sealed_key: Option<String>,
     /// What holds for the namespace.
     pub(crate) limits: Arc<EffectiveLimits>,
     /// Whether it may use the admin API.

@@ -1,8 +1,9 @@
 //! The keys a data folder has from its first start.
 
-use super::keys::Credential;
+use super::keys::{Credential, sealed};
 use super::{Config, GUEST_NAMESPACE, SYSTEM_NAMESPACE};
 use crate::model::{Namespace, NamespaceLimits, Tenant, Timestamp};
+use crate::store::seal::Seal;
 use crate::store::{self, Tenants};
 
 /// OpenWhisk's key of `guest`, the same in every installation.
@@ -29,7 +30,9 @@ pub(crate) enum SetupError {
 pub(crate) async fn ensure_defaults(
     tenants: &dyn Tenants,
     config: &Config,
+    seal: &Seal,
 ) -> Result<(), SetupError> {
+    let tenants = (tenants, seal);
     let system = legal(SYSTEM_NAMESPACE);
     let guest = legal(GUEST_NAMESPACE);
     if config.system_key.as_deref() == Some("") {
@@ -38,22 +41,22 @@ pub(crate) async fn ensure_defaults(
             why: "it must not be empty: it opens the admin API",
         });
     }
-    let first_start = tenants.get(&system).await?.is_none();
+    let first_start = tenants.0.get(&system).await?.is_none();
     // The guest first: should the second write not come about, the next start is a first start again.
     match config.guest_key.as_deref() {
         Some("") => {}
         Some(key) => hold(tenants, guest, parse("guest_key", key)?).await?,
-        None if first_start && tenants.get(&guest).await?.is_none() => {
+        None if first_start && tenants.0.get(&guest).await?.is_none() => {
             hold(tenants, guest, parse("guest_key", WELL_KNOWN_GUEST)?).await?;
         }
-        None => {}
+        None => keep(tenants, guest, parse("guest_key", WELL_KNOWN_GUEST)?).await?,
     }
     match config.system_key.as_deref() {
         Some(key) => hold(tenants, system, parse("system_key", key)?).await?,
         None if first_start => {
             hold(tenants, system, parse("system_key", WELL_KNOWN_SYSTEM)?).await?;
         }
-        None => {}
+        None => keep(tenants, system, parse("system_key", WELL_KNOWN_SYSTEM)?).await?,
     }
     Ok(())
 }
@@ -83,28 +86,57 @@ fn legal(name: &str) -> Namespace {
 
 /// Makes `credential` the key of `namespace`, made if need be; writes only what is not so already.
 async fn hold(
-    tenants: &dyn Tenants,
+    (tenants, seal): (&dyn Tenants, &Seal),
     namespace: Namespace,
     credential: Credential,
 ) -> Result<(), store::Error> {
     let stored = tenants.get(&namespace).await?;
+    let sealed_key = sealed(seal, &namespace, &credential)?;
     let tenant = match stored {
-        Some(t) if t.uuid == credential.uuid && t.key_digest == credential.digest() => {
-            return Ok(());
+        Some(t) if is_key(&t, &credential) => {
+            return keep((tenants, seal), namespace, credential).await;
         }
         Some(tenant) => Tenant {
             uuid: credential.uuid,
             key_digest: credential.digest(),
+            sealed_key,
             ..tenant
         },
         None => Tenant {
             namespace,
             uuid: credential.uuid,
             key_digest: credential.digest(),
+            sealed_key,
             blocked: false,
             limits: NamespaceLimits::default(),
             created: Timestamp::now(),
         },
     };
     tenants.put(tenant, false).await
+}
+
+/// Keeps `credential` encrypted where it is the key of `namespace` and was made before anything was.
+async fn keep(
+    (tenants, seal): (&dyn Tenants, &Seal),
+    namespace: Namespace,
+    credential: Credential,
+) -> Result<(), store::Error> {
+    let tenant = match tenants.get(&namespace).await? {
+        Some(tenant) if seal.has_keys() && is_key(&tenant, &credential) => tenant,
+        _ => return Ok(()),
+    };
+    let kept = tenant.sealed_key.as_deref();
+    if kept.is_some_and(|kept| seal.open_api_key(&namespace, tenant.uuid, kept).is_some()) {
+        return Ok(());
+    }
+    let sealed_key = sealed(seal, &namespace, &credential)?;
+    let tenant = Tenant {
+        sealed_key,
+        ..tenant
+    };
+    tenants.put(tenant, false).await
+}
+
+fn is_key(tenant: &Tenant, credential: &Credential) -> bool {
+    tenant.uuid == credential.uuid && tenant.key_digest == credential.digest()
 }

@@ -11,6 +11,7 @@ use super::throttle::{Exceeded, Window};
 use super::*;
 use crate::model::{Tenant, Timestamp};
 use crate::store::fake::Fake;
+use crate::store::seal::Seal;
 use crate::store::{Store, Tenants as _};
 
 fn basic(key: &str) -> Vec<u8> {
@@ -27,7 +28,7 @@ fn keys(store: &Store) -> Keys {
 
 async fn ready() -> (Store, Arc<Fake>) {
     let (store, fake) = Fake::store();
-    ensure_defaults(&*fake, &Config::default())
+    ensure_defaults(&*fake, &Config::default(), &Seal::default())
         .await
         .expect("room");
     (store, fake)
@@ -145,7 +146,9 @@ async fn the_well_known_keys_are_made_once_and_noticed() {
         guest_key: None,
         ..Config::default()
     };
-    ensure_defaults(&*fake, &config).await.expect("room");
+    ensure_defaults(&*fake, &config, &Seal::default())
+        .await
+        .expect("room");
     assert!(!uses_well_known_keys(&*fake).await.expect("up"));
     assert!(fake.get(&namespace("guest")).await.expect("up").is_none());
 }
@@ -166,7 +169,9 @@ async fn configured_keys_hold_over_stored_ones_and_keep_the_limits() {
         system_key: None,
         ..Config::default()
     };
-    ensure_defaults(&*fake, &config).await.expect("room");
+    ensure_defaults(&*fake, &config, &Seal::default())
+        .await
+        .expect("room");
     let keys = keys(&store);
     let old = keys.verify(Some(&basic(WELL_KNOWN_GUEST))).await;
     assert!(matches!(old, Err(Denied::Invalid)));
@@ -182,7 +187,7 @@ async fn an_empty_guest_key_makes_no_guest_and_bad_keys_are_named() {
         system_key: system.map(str::to_owned),
         ..Config::default()
     };
-    ensure_defaults(&*fake, &config("", None))
+    ensure_defaults(&*fake, &config("", None), &Seal::default())
         .await
         .expect("room");
     assert!(fake.get(&namespace("guest")).await.expect("up").is_none());
@@ -191,7 +196,9 @@ async fn an_empty_guest_key_makes_no_guest_and_bad_keys_are_named() {
         (config("", Some("x")), "system_key"),
         (config("x:y", None), "guest_key"),
     ] {
-        let refused = ensure_defaults(&*fake, &config).await.expect_err("no key");
+        let refused = ensure_defaults(&*fake, &config, &Seal::default())
+            .await
+            .expect_err("no key");
         assert!(matches!(refused, SetupError::BadKey { setting, .. } if setting == named));
     }
 }

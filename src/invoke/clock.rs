@@ -274,7 +274,8 @@ impl Invoker {
         let caller = Caller {
             namespace: namespace.clone(),
             subject: namespace.clone(),
-            api_key: None,
+            // Passed on to those actions that ask for it, where it is kept so that it can be had again.
+            api_key: self.0.keys.api_key(owner),
             limits: Arc::clone(&owner.limits),
             record: owner.limits.keep(false, false),
         };

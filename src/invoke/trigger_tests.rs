@@ -17,6 +17,7 @@ use crate::queue::{self, MemoryQueue, Queue as _};
 use crate::sandbox::Outcome;
 use crate::sandbox::fake::{Fake, Script};
 use crate::store::catalog::Catalog;
+use crate::store::seal::Seal;
 use crate::store::{Expect, Item, Page, Shelf, Store};
 use crate::worker::tests::{Ground, action, store};
 use crate::worker::{self, Worker, WorkerHands};
@@ -72,7 +73,7 @@ pub(in crate::invoke) fn payload(json: &Value) -> Json {
 pub(in crate::invoke) async fn rig(config: Config) -> Rig {
     let (store, ground) = store();
     let auth = crate::auth::Config::default();
-    crate::auth::ensure_defaults(&*store.tenants, &auth)
+    crate::auth::ensure_defaults(&*store.tenants, &auth, &Seal::default())
         .await
         .expect("keys");
     rig_over(config, store, ground)

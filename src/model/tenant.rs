@@ -8,7 +8,7 @@ use super::limits::NamespaceLimits;
 use super::name::Namespace;
 use super::time::Timestamp;
 
-/// A namespace and its one key. The key itself is never kept: it is 64 characters of randomness, so a plain digest
+/// A namespace and its one key. The key itself is never kept in clear: it is 64 characters of randomness, so a plain digest
 /// of it cannot be searched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
@@ -18,6 +18,9 @@ pub struct Tenant {
     pub uuid: Uuid,
     /// Digest of the password part of the key.
     pub key_digest: Digest,
+    /// The key, encrypted, for what runs in the owner's name; none when it was made while nothing was encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_key: Option<String>,
     /// A blocked namespace's key counts as unknown.
     #[serde(default)]
     pub blocked: bool,

@@ -1,4 +1,4 @@
-//! Encryption at rest: what tenants bind to actions, packages and triggers, and the log of accepted work.
+//! Encryption at rest: what tenants bind to actions, packages and triggers, their API keys, and the log of accepted work.
 //!
 //! Every configured key decrypts, the first one encrypts. Each namespace has a key of its own, derived from it, and a value is
 //! bound to the name of its parameter: the text that somebody sees of a value opens nowhere else. AES in Galois/Counter mode
@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{Error, Result};
 use crate::model::params::Parameter;
@@ -293,6 +294,33 @@ impl Seal {
         Json::parse(&plain).ok()
     }
 
+    /// The API key of `namespace` under `uuid` as it is kept; `None` without keys to encrypt it with.
+    pub(crate) fn close_api_key(
+        &self,
+        namespace: &Namespace,
+        uuid: Uuid,
+        api_key: &str,
+    ) -> Result<Option<String>> {
+        let Some(key) = self.keys.first() else {
+            return Ok(None);
+        };
+        let whole = key.encrypt(&api_key_of(namespace), uuid.as_bytes(), api_key.as_bytes())?;
+        Ok(Some(STANDARD.encode(whole)))
+    }
+
+    /// That key again; `None` when no key opens it.
+    pub(crate) fn open_api_key(
+        &self,
+        namespace: &Namespace,
+        uuid: Uuid,
+        kept: &str,
+    ) -> Option<String> {
+        let (of, whole) = (api_key_of(namespace), STANDARD.decode(kept).ok()?);
+        let mut keys = self.keys.iter();
+        let plain = keys.find_map(|key| key.decrypt(&of, uuid.as_bytes(), &whole))?;
+        String::from_utf8(plain).ok()
+    }
+
     /// An entry of the log of accepted work as it is kept.
     pub(crate) fn close_entry(&self, id: ActivationId, work: Bytes) -> Result<Bytes> {
         let Some(key) = self.keys.first() else {
@@ -313,6 +341,11 @@ impl Seal {
         let opened = keys.find_map(|key| key.decrypt("log of accepted work", &to, whole));
         opened.map_or_else(|| kept.clone(), Bytes::from)
     }
+}
+
+/// What API keys are encrypted for: no namespace can be called so, and no parameter is opened by it.
+fn api_key_of(namespace: &Namespace) -> String {
+    format!("API key of\0{namespace}")
 }
 
 #[cfg(test)]

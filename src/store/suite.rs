@@ -93,6 +93,7 @@ pub(super) fn tenant(text: &str, uuid: u128) -> Tenant {
         namespace: namespace(text),
         uuid: uuid::Uuid::from_u128(uuid),
         key_digest: Digest::of(text.as_bytes()),
+        sealed_key: Some(format!("sealed {text}")),
         blocked: false,
         limits: NamespaceLimits::default(),
         created: Timestamp(1),

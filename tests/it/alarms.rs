@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::contract_fire::at;
-use crate::harness::{ECHO, Server, Tenant, eventually};
+use crate::harness::{ECHO, Server, Tenant, eventually, variable};
 
 fn feed(tenant: &Tenant, feed: &str, event: &str, more: Value) -> Value {
     let mut params = more;
@@ -80,6 +80,30 @@ fn a_trigger_is_fired_by_the_clock_once_each_second_over_a_crash() {
         let line: Value = serde_json::from_str(fire["logs"][0].as_str().expect("a line")).unwrap();
         tenant.awaited(line["activationId"].as_str().expect("an id"));
     }
+}
+
+#[test]
+fn what_an_alarm_fires_gets_the_owners_key_where_it_is_kept_encrypted() {
+    let keys = "[encryption]\nkeys = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"";
+    let server = Server::start(&format!("[system]\npackages = true\n{keys}"));
+    let tenant = server.tenant();
+    let annotations = json!([{ "key": "provide-api-key", "value": true }]);
+    clocked(&tenant, "* * * * * *");
+    let body = json!({
+        "exec": { "kind": "wasm:1", "code": variable("__OW_API_KEY") },
+        "annotations": annotations,
+    });
+    tenant.put("actions/b", &body).expect(200);
+    let rule = json!({ "trigger": "/_/t", "action": "/_/b" });
+    tenant.put("rules/s", &rule).expect(200);
+    let result = eventually("the clock fires", || {
+        let rows = tenant
+            .get("activations?name=b&docs=true")
+            .expect(200)
+            .json();
+        Some(rows.get(0)?["response"]["result"].clone())
+    });
+    assert_eq!(result, json!({ "value": tenant.key }));
 }
 
 #[test]

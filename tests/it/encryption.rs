@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ECHO, SLEEP, Server, Tenant, binary, eventually, run_to_end};
+use crate::harness::{ECHO, SLEEP, Server, Tenant, binary, eventually, run_to_end, variable};
 
 const ONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const TWO: &str = "AQEBAQEBAQEBAQEBAQEBAQ==";
@@ -89,6 +89,76 @@ fn what_is_bound_is_on_no_disk_and_comes_back_with_its_key_alone() {
     assert_eq!(read, made, "as the PUT answered");
     let result = tenant.result("p/a", &json!({})).expect(200).json();
     assert_eq!(result, json!({ "secret": "of-the-action" }));
+}
+
+#[test]
+fn web_actions_get_their_owners_key_where_it_was_made_under_encryption() {
+    let web = |tenant: &Tenant, name: &str| {
+        let path = format!("/api/v1/web/{}/default/{name}.json", tenant.namespace);
+        tenant.client.get(&path).expect(200).json()["value"].clone()
+    };
+    let make = |tenant: &Tenant| {
+        for (name, wants) in [("wants", true), ("not", false)] {
+            let annotations = json!([
+                { "key": "web-export", "value": true },
+                { "key": "provide-api-key", "value": wants },
+            ]);
+            let more = json!({ "annotations": annotations });
+            tenant.put_action_with(name, &variable("__OW_API_KEY"), more);
+        }
+    };
+    let rotated = |tenant: &Tenant, server: &Server| {
+        let path = format!("/{}/key", tenant.namespace);
+        let answer = server.admin("POST", &path, None).expect(200).json();
+        Tenant {
+            key: answer["key"].as_str().expect("a key").to_owned(),
+            ..at(tenant, server)
+        }
+    };
+    let server = Server::start("");
+    let (old, guest) = (server.tenant(), server.guest());
+    old.limits(&json!({ "storeActivations": false }));
+    make(&old);
+    make(&guest);
+    assert_eq!(
+        web(&old, "wants"),
+        Value::Null,
+        "nothing but a digest is kept"
+    );
+    stop(&server);
+    let server = server.restart_with(&keys(ONE));
+    let (old, guest, new) = (at(&old, &server), at(&guest, &server), server.tenant());
+    new.limits(&json!({ "storeActivations": false }));
+    make(&new);
+    assert_eq!(web(&old, "wants"), Value::Null, "it is older");
+    assert_eq!(
+        web(&guest, "wants"),
+        json!(guest.key),
+        "the server knows it"
+    );
+    assert_eq!(web(&new, "wants"), json!(new.key));
+    assert_eq!(web(&new, "not"), Value::Null);
+    let (old, new) = (rotated(&old, &server), rotated(&new, &server));
+    for tenant in [&old, &new] {
+        assert_eq!(web(tenant, "wants"), json!(tenant.key));
+    }
+    let shown = server.admin("GET", "", None).expect(200).text();
+    assert!(!shown.contains("sealed"), "{shown}");
+    stop(&server);
+    for tenant in [&old, &new] {
+        let (_, secret) = tenant.key.split_once(':').expect("uuid and key");
+        assert!(!is_on_disk(&server.data(), secret));
+        assert!(!server.log().contains(secret));
+    }
+    let server = server.restart_with(&keys(&format!("{TWO} {ONE}")));
+    assert_eq!(web(&at(&old, &server), "wants"), json!(old.key));
+    stop(&server);
+    let server = server.restart_with(&keys(TWO));
+    assert_eq!(
+        web(&at(&old, &server), "wants"),
+        Value::Null,
+        "no key opens it"
+    );
 }
 
 #[test]

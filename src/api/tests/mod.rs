@@ -52,6 +52,7 @@ use crate::model::{
 use crate::store::Activations;
 use crate::store::catalog::Catalog;
 use crate::store::fake::Fake;
+use crate::store::seal::Seal;
 use crate::store::watched::{Hub, Watched};
 
 /// Answers what the test says, and remembers what it was asked.
@@ -227,7 +228,7 @@ impl Site {
         (Arc<Fake>, Arc<Scripted>, Arc<Mutex<Result<(), String>>>),
     ) {
         let (store, fake) = Fake::store();
-        ensure_defaults(&*store.tenants, &AuthConfig::default())
+        ensure_defaults(&*store.tenants, &AuthConfig::default(), &Seal::default())
             .await
             .expect("keys");
         let keys = Keys::new(Arc::clone(&store.tenants), defaults.clone()).expect("randomness");

@@ -36,7 +36,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::actions_put::permit_kind;
 use super::error::{Error, Result};
 use super::extract::payload;
-use super::invocations::{named, wants_record};
+use super::invocations::{named, wants_key, wants_record};
 use super::{Front, edge};
 use crate::auth::{Denied, Identity};
 use crate::invoke::{Answer, Call, Caller, new_id};
@@ -411,8 +411,11 @@ impl Visit<'_> {
         Caller {
             namespace: owner.namespace.clone(),
             subject: owner.namespace.clone(),
-            // Nobody's key is at hand: of the owner's, a digest is kept.
-            api_key: None,
+            // The owner's, where it is kept so that it can be had again.
+            api_key: match wants_key(&self.found.action) {
+                true => self.front.state.keys.api_key(owner),
+                false => None,
+            },
             limits: Arc::clone(&owner.limits),
             record: owner.limits.keep(true, forced),
         }

@@ -509,7 +509,7 @@ fn apis_are_listed_shown_and_deleted() {
 
 #[test]
 fn poll_prints_lines_as_they_are_told_and_none_of_them_twice() {
-    let event = |name: &str, data: &serde_json::Value| format!("event: {name}\ndata: {data}\n\n");
+    let event = |name: &str, data: &Value| format!("event: {name}\ndata: {data}\n\n");
     let line = |id: &str, line: &str| {
         event(
             "log",
