@@ -1,8 +1,9 @@
 //! Activation records: put, found by id, listed and counted.
 //!
 //! A record is found on its node from the moment it was put, and on others once it is in Redis, some milliseconds later.
-//! Lists wait until what was put before on this node is in Redis, which is at most one round trip more; while Redis does
-//! not take records they tell of what it has.
+//! Whoever reads on its node waits until it is there, which is at most one round trip more: so the same record is seen
+//! everywhere, although two nodes may have put one under its id. While Redis does not take records, one that waits is read
+//! as it is, and lists tell of what Redis has.
 
 use std::sync::Arc;
 
@@ -94,7 +95,10 @@ impl Activations for Redis {
         id: ActivationId,
     ) -> Result<Option<Arc<Activation>>> {
         if let Some(record) = self.writer.find(id) {
-            return Ok(Some(record).filter(|record| record.namespace == *namespace));
+            // Another node's record of it may have been the first: Redis knows, when it takes this one.
+            if self.writer.flush().await.is_err() {
+                return Ok(Some(record).filter(|record| record.namespace == *namespace));
+            }
         }
         let key = self.keys.records(namespace);
         let mut get = cmd("HGET");

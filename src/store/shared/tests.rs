@@ -1,23 +1,557 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Config, Keeper, Shared, open};
-use crate::link::test_server;
-use crate::store::{Store, suite};
+use crate::link::{self, Link, Script, Value, cmd, test_server};
+use crate::model::{ActivationId, Digest};
+use crate::store::items_suite::item;
+use crate::store::seal::Seal;
+use crate::store::suite::{self, document, key, namespace, record};
+use crate::store::{
+    ActivationFilter, Collection, EntityFilter, Error, Expect, Page, Revision, Shelf, Store,
+};
 
-async fn fresh() -> (Store, Shared, Keeper) {
-    let (link, config) = test_server::link().await;
-    open(link, &config.prefix, &Config::default(), "0123456789abcdef")
+const ALL: Page = Page {
+    skip: 0,
+    limit: 1000,
+};
+
+/// One of the nodes of a cluster.
+struct Node {
+    store: Store,
+    shared: Shared,
+    link: Link,
+    prefix: String,
+    _keeper: Keeper,
+}
+
+async fn node_of(config: &link::Config, name: &str, knobs: &Config) -> Node {
+    let link = Link::open(config).await.unwrap();
+    let (store, shared, keeper) = open(link.clone(), &config.prefix, knobs, name);
+    Node {
+        store,
+        shared,
+        link,
+        prefix: config.prefix.clone(),
+        _keeper: keeper,
+    }
+}
+
+/// Two nodes that share an empty store.
+async fn two() -> (Node, Node) {
+    let config = test_server::config();
+    let knobs = Config::default();
+    (
+        node_of(&config, "one", &knobs).await,
+        node_of(&config, "two", &knobs).await,
+    )
+}
+
+impl Node {
+    async fn query(&self, command: &[&str]) -> Value {
+        let mut asked = cmd(command[0]);
+        for argument in &command[1..] {
+            asked.arg(*argument);
+        }
+        self.link.query(&asked).await.unwrap()
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("{}:s:{rest}", self.prefix)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shared_store_passes_the_suite() {
-    let keepers = Arc::new(Mutex::new(Vec::new()));
+    let nodes = Arc::new(Mutex::new(Vec::new()));
     suite::all(async || {
-        let (store, _, keeper) = fresh().await;
-        keepers.lock().push(keeper);
+        let node = node_of(&test_server::config(), "one", &Config::default()).await;
+        let store = node.store.clone();
+        nodes.lock().push(node);
         store
     })
     .await;
+}
+
+/// A Redis Cluster of three.
+struct Cluster {
+    _servers: Vec<test_server::Server>,
+    url: String,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let free = || {
+            let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            socket.local_addr().unwrap().port().to_string()
+        };
+        let cli = |port: &str, arguments: &[&str]| {
+            let mut cli = std::process::Command::new("redis-cli");
+            let output = cli.args(["-p", port]).args(arguments).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let mut servers = Vec::new();
+        let ports: Vec<(String, String)> = (0..3).map(|_| (free(), free())).collect();
+        for (port, bus) in &ports {
+            let options = [
+                "--cluster-enabled",
+                "yes",
+                "--port",
+                port,
+                "--cluster-port",
+                bus,
+            ];
+            servers.push(test_server::Server::start(&options));
+        }
+        let slots = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
+        for ((port, _), (first, last)) in ports.iter().zip(slots) {
+            cli(port, &["cluster", "addslotsrange", first, last]);
+            let (first, bus) = &ports[0];
+            cli(port, &["cluster", "meet", "127.0.0.1", first, bus]);
+        }
+        for (port, _) in &ports {
+            while !cli(port, &["cluster", "info"]).contains("cluster_state:ok")
+                || cli(port, &["cluster", "nodes"]).lines().count() < 3
+            {
+                std::thread::yield_now();
+            }
+        }
+        let hosts: Vec<String> = ports
+            .iter()
+            .map(|(port, _)| format!("127.0.0.1:{port}"))
+            .collect();
+        Self {
+            _servers: servers,
+            url: format!("redis+cluster://{}", hosts.join(",")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shared_store_passes_the_suite_on_a_redis_cluster() {
+    let cluster = Cluster::start();
+    let nodes = Arc::new(Mutex::new(Vec::new()));
+    suite::all(async || {
+        let config = link::Config {
+            url: Some(cluster.url.clone()),
+            ..test_server::config()
+        };
+        let node = node_of(&config, "one", &Config::default()).await;
+        let store = node.store.clone();
+        nodes.lock().push(node);
+        store
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_one_node_writes_the_other_reads() {
+    let (one, two) = two().await;
+    let made = document("p/a", 1, "{}", Some("code"));
+    let put = one
+        .store
+        .entities
+        .put(made, Some("code".into()), Expect::Absent);
+    let revision = put.await.unwrap();
+    let (found, seen) = two.store.entities.get(&key("p/a")).await.unwrap().unwrap();
+    assert_eq!((&*found.body, seen), ("{}", revision));
+    let digest = Digest::of(b"code");
+    let code = two.store.entities.code(&digest).await.unwrap();
+    assert_eq!(code.as_deref(), Some("code"));
+    two.store
+        .entities
+        .delete(&key("p/a"), revision)
+        .await
+        .unwrap();
+    assert!(one.store.entities.code(&digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn of_two_records_of_one_activation_the_first_is_seen_everywhere() {
+    let (one, two) = two().await;
+    let (first, mut second) = (record("a", 10, 1), record("a", 10, 1));
+    second.duration = Some(99);
+    one.store.activations.put(Arc::new(first.clone())).unwrap();
+    one.store.activations.flush().await.unwrap();
+    two.store.activations.put(Arc::new(second)).unwrap();
+    for node in [&one, &two] {
+        let found = node
+            .store
+            .activations
+            .get(&namespace("guest"), first.id)
+            .await;
+        assert_eq!(found.unwrap().as_deref(), Some(&first));
+        let every = ActivationFilter::default();
+        let count = node
+            .store
+            .activations
+            .count(&namespace("guest"), &every)
+            .await;
+        assert_eq!(count.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_follows_records_is_sent_after_them() {
+    /// Notes how many records there are.
+    static LOOK: Script = Script::new("redis.call('RPUSH', KEYS[1], redis.call('HLEN', KEYS[2]))");
+    let (one, _two) = two().await;
+    let seen = one.key("x:{guest}");
+    let records = one.key("r:{guest}");
+    for number in 1..=50 {
+        let made = record("a", 10, number);
+        one.store.activations.put(Arc::new(made)).unwrap();
+        let look = LOOK.call(&[&seen, &records]);
+        one.shared.writer.then(vec![(Some(&LOOK), look)]);
+    }
+    one.shared.writer.flush_all().await.unwrap();
+    let mut range = cmd("LRANGE");
+    range.arg(&seen).arg(0).arg(-1);
+    let seen: Vec<u32> = one.link.query(&range).await.unwrap();
+    assert_eq!(seen.len(), 50);
+    assert!(
+        seen.iter().zip(1..).all(|(seen, put)| *seen >= put),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn one_of_the_living_adopts_the_work_of_the_dead() {
+    let config = test_server::config();
+    let knobs = Config::default();
+    let (seal, guest) = (Seal::default(), namespace("guest"));
+    let dead = node_of(&config, "dead", &knobs).await;
+    for number in 0..300 {
+        let work = Bytes::from(number.to_string());
+        let accept = dead
+            .store
+            .accepted
+            .accept(&guest, ActivationId(number), work);
+        accept.await.unwrap();
+    }
+    dead.store
+        .accepted
+        .begin_durably(ActivationId(7))
+        .await
+        .unwrap();
+    let (one, two) = (
+        node_of(&config, "one", &knobs).await,
+        node_of(&config, "two", &knobs).await,
+    );
+    let (first, second) = tokio::join!(
+        one.shared.homes.adopt("dead", &seal),
+        two.shared.homes.adopt("dead", &seal)
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_empty() != second.is_empty());
+    let (winner, name) = if first.is_empty() {
+        (&two, "two")
+    } else {
+        (&one, "one")
+    };
+    let found = if first.is_empty() { second } else { first };
+    let ids: Vec<u128> = found.iter().map(|pending| pending.id.0).collect();
+    assert_eq!(ids, (0..300).collect::<Vec<_>>(), "oldest first");
+    assert_eq!((found[7].begun, &*found[7].work), (1, &b"7"[..]));
+
+    // The dead turns out to live: what it says about that work is not heard, and its new work goes elsewhere.
+    dead.store.accepted.settle(ActivationId(1));
+    assert!(
+        dead.store
+            .accepted
+            .begin_durably(ActivationId(2))
+            .await
+            .is_err()
+    );
+    let late = dead
+        .store
+        .accepted
+        .accept(&guest, ActivationId(900), Bytes::from_static(b"w"));
+    late.await.unwrap();
+    assert_eq!(dead.store.accepted.pending().await.unwrap().len(), 1);
+
+    winner
+        .store
+        .accepted
+        .begin_durably(ActivationId(2))
+        .await
+        .unwrap();
+    for number in (0..300).filter(|number| *number != 2) {
+        winner.store.accepted.settle(ActivationId(number));
+    }
+    assert_eq!(winner.store.accepted.pending().await.unwrap().len(), 1);
+
+    // It dies as well, and what it adopted is adopted in turn; then there is nothing left but the work of the living.
+    let heir = node_of(&config, "heir", &knobs).await;
+    let found = heir.shared.homes.adopt(name, &seal).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].id, found[0].begun), (ActivationId(2), 1));
+    heir.store.accepted.settle(ActivationId(2));
+    heir.shared.writer.flush_all().await.unwrap();
+    assert!(
+        heir.shared
+            .homes
+            .adopt("heir", &seal)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let left = heir.shared.homes.homes().await.unwrap();
+    let left: Vec<&str> = left.iter().map(|home| &*home.owner).collect();
+    assert_eq!(left, ["dead"]);
+}
+
+#[tokio::test]
+async fn records_wait_for_redis_in_memory_and_are_refused_when_there_is_no_more_room() {
+    let server = test_server::Server::start(&["--maxmemory-policy", "noeviction"]);
+    let config = link::Config {
+        url: Some(server.url()),
+        ..link::Config::default()
+    };
+    let knobs = Config {
+        pending_bytes_max: 20_000,
+        ..Config::default()
+    };
+    let node = node_of(&config, "one", &knobs).await;
+    let activations = &node.store.activations;
+    node.query(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let mut count = 0_u128;
+    let refused = loop {
+        if let Err(error) = activations.put(Arc::new(record("a", 10, count))) {
+            break error;
+        }
+        count += 1;
+    };
+    assert!(matches!(refused, Error::Full));
+    assert!(!activations.has_room());
+    assert!(matches!(activations.flush().await, Err(Error::Full)));
+    // They are read all the same.
+    let made = record("a", 10, 3);
+    let found = activations.get(&namespace("guest"), made.id).await;
+    assert_eq!(found.unwrap().as_deref(), Some(&made));
+    let full = node
+        .store
+        .entities
+        .put(document("a", 1, "{}", None), None, Expect::Absent);
+    assert!(matches!(full.await, Err(Error::Full)));
+
+    node.query(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    while activations.flush().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(activations.has_room());
+    let every = ActivationFilter::default();
+    let found = activations
+        .count(&namespace("guest"), &every)
+        .await
+        .unwrap();
+    assert_eq!(found as u128, count);
+}
+
+#[tokio::test]
+async fn a_namespace_is_held_to_its_bytes_as_records_come() {
+    let knobs = Config {
+        retention_bytes_max: 50_000,
+        ..Config::default()
+    };
+    let node = node_of(&test_server::config(), "one", &knobs).await;
+    for number in 0..500_u64 {
+        let made = record("a", 10 + number, u128::from(number));
+        node.store.activations.put(Arc::new(made)).unwrap();
+    }
+    let every = ActivationFilter::default();
+    let found = node
+        .store
+        .activations
+        .list(&namespace("guest"), &every, ALL)
+        .await
+        .unwrap();
+    assert!((50..200).contains(&found.len()), "{}", found.len());
+    let starts: Vec<u64> = found.iter().map(|record| record.start.0).collect();
+    let newest: Vec<u64> = (510 - found.len() as u64..510).rev().collect();
+    assert_eq!(starts, newest);
+    let Value::BulkString(bytes) = node.query(&["GET", &node.key("b:{guest}")]).await else {
+        panic!("no sum");
+    };
+    assert!(String::from_utf8(bytes).unwrap().parse::<u64>().unwrap() <= 50_000);
+}
+
+#[tokio::test]
+async fn what_was_damaged_by_hand_is_named_and_the_rest_is_served() {
+    let (one, _two) = two().await;
+    let (guest, entities) = (namespace("guest"), &one.store.entities);
+    for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let made = document(name, number as u64, "{}", Some("code"));
+        entities
+            .put(made, Some("code".into()), Expect::Absent)
+            .await
+            .unwrap();
+        let made = record("a", 10, number as u128);
+        one.store.activations.put(Arc::new(made)).unwrap();
+        let items = &one.store.items;
+        items
+            .put(&guest, Shelf::Apis, item(name, "{}"), None)
+            .await
+            .unwrap();
+    }
+    one.store.activations.flush().await.unwrap();
+    let named = |error: Error, key: &str| {
+        assert!(
+            matches!(&error, Error::Corrupt(text) if text.contains(key)),
+            "{error:?}"
+        );
+    };
+    let broken = one.key("e:{guest}:b");
+    one.query(&["DEL", &broken]).await;
+    one.query(&["SET", &broken, "rubbish"]).await;
+    named(entities.get(&key("b")).await.unwrap_err(), &broken);
+    one.query(&["DEL", &broken]).await;
+    let actions = EntityFilter {
+        collection: Collection::Actions,
+        package: None,
+    };
+    let left = entities.list(&guest, &actions, ALL).await.unwrap();
+    assert_eq!(left.len(), 2);
+
+    let code = one.key(&format!("c:{{{}}}", Digest::of(b"code")));
+    one.query(&["HSET", &code, "0", "rubbish"]).await;
+    named(
+        entities.code(&Digest::of(b"code")).await.unwrap_err(),
+        &code,
+    );
+    one.query(&["DEL", &code]).await;
+    named(
+        entities.code(&Digest::of(b"code")).await.unwrap_err(),
+        &code,
+    );
+    // Uploaded again it is whole again.
+    let again = document("d", 9, "{}", Some("code"));
+    entities
+        .put(again, Some("code".into()), Expect::Absent)
+        .await
+        .unwrap();
+    assert!(entities.code(&Digest::of(b"code")).await.unwrap().is_some());
+
+    one.query(&["HSET", &one.key("i:apis:{guest}:b"), "x", "soon"])
+        .await;
+    one.query(&["DEL", &one.key("i:apis:{guest}:c")]).await;
+    let left = one
+        .store
+        .items
+        .list(&guest, Shelf::Apis, "", ALL)
+        .await
+        .unwrap();
+    assert_eq!(left.len(), 1);
+
+    let records = one.key("r:{guest}");
+    let id = record("a", 10, 1).id;
+    let mut damage = cmd("HSET");
+    damage.arg(&records).arg(&id.0.to_be_bytes()).arg("rubbish");
+    let _: Value = one.link.query(&damage).await.unwrap();
+    named(
+        one.store.activations.get(&guest, id).await.unwrap_err(),
+        &records,
+    );
+    let every = ActivationFilter::default();
+    let left = one
+        .store
+        .activations
+        .list(&guest, &every, ALL)
+        .await
+        .unwrap();
+    assert_eq!(left.len(), 2);
+    // Where records are, there is something else: it is put aside, and records are written again.
+    one.query(&["DEL", &records]).await;
+    one.query(&["SET", &records, "rubbish"]).await;
+    let made = record("a", 99, 77);
+    one.store.activations.put(Arc::new(made.clone())).unwrap();
+    while one.store.activations.flush().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let found = one.store.activations.get(&guest, made.id).await.unwrap();
+    assert_eq!(found.as_deref(), Some(&made));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_code_and_of_a_deleted_namespace_is_swept() {
+    let (one, two) = two().await;
+    let guest = namespace("guest");
+    let made = document("a", 1, "{}", Some("code"));
+    one.store
+        .entities
+        .put(made, Some("code".into()), Expect::Absent)
+        .await
+        .unwrap();
+    let digest = Digest::of(b"left");
+    // As if a node had died between taking a hold and writing who has it, long ago.
+    let (code, holders) = (
+        one.key(&format!("c:{{{digest}}}")),
+        one.key(&format!("w:{{{digest}}}")),
+    );
+    one.query(&["HSET", &code, "0", "left"]).await;
+    one.query(&["SADD", &holders, "0011223344556677"]).await;
+    let note = format!("+{digest}0011223344556677");
+    one.query(&["ZADD", &one.key("h:{guest}"), "1", &note])
+        .await;
+    assert!(one.store.entities.code(&digest).await.unwrap().is_some());
+    // And another right after it had marked a namespace as gone.
+    one.query(&["HSET", &one.key("n:{guest}"), "gone", "1"])
+        .await;
+    one.query(&["SADD", &one.key("all:gone"), "guest"]).await;
+
+    let now = crate::model::Timestamp::now();
+    one.store.items.expire_items(now).await.unwrap();
+    assert!(one.store.entities.code(&digest).await.unwrap().is_none());
+    let code = Digest::of(b"code");
+    assert!(one.store.entities.code(&code).await.unwrap().is_none());
+    assert!(one.store.entities.get(&key("a")).await.unwrap().is_none());
+    // One node sweeps.
+    one.store
+        .items
+        .put(
+            &namespace("other"),
+            Shelf::Apis,
+            {
+                let mut past = item("a", "{}");
+                past.expires = Some(crate::model::Timestamp(1));
+                past
+            },
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!(two.store.items.expire_items(now).await.unwrap(), 0);
+    assert_eq!(one.store.items.expire_items(now).await.unwrap(), 1);
+    let gone = one
+        .store
+        .items
+        .put(&guest, Shelf::Apis, item("a", "{}"), None)
+        .await;
+    assert!(matches!(gone, Err(Error::Conflict)));
+}
+
+#[tokio::test]
+async fn big_code_is_sent_and_read_in_pieces() {
+    let (one, two) = two().await;
+    let code: String = ('a'..='z').cycle().take(5 << 20).collect();
+    let made = document("a", 1, "{}", Some(&code));
+    let put = one
+        .store
+        .entities
+        .put(made, Some(code.as_str().into()), Expect::Absent);
+    let revision: Revision = put.await.unwrap();
+    let digest = Digest::of(code.as_bytes());
+    let found = two.store.entities.code(&digest).await.unwrap();
+    assert_eq!(found.as_deref(), Some(code.as_str()));
+    one.store
+        .entities
+        .delete(&key("a"), revision)
+        .await
+        .unwrap();
+    let left = one
+        .query(&["EXISTS", &one.key(&format!("c:{{{digest}}}"))])
+        .await;
+    assert_eq!(left, Value::Int(0));
 }

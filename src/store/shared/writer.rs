@@ -67,6 +67,19 @@ static PUT: Script = Script::new(
      return count",
 );
 
+/// KEYS records, starts, bytes, namespace. Puts aside what is none of ours; how many keys.
+static MEND: Script = Script::new(
+    "local types, count = {'hash', 'zset', 'string', 'hash'}, 0 \
+     for i, key in ipairs(KEYS) do \
+       local is = redis.call('TYPE', key).ok \
+       if is ~= 'none' and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
+         redis.call('RENAME', key, key .. ':damaged') \
+         count = count + 1 \
+       end \
+     end \
+     return count",
+);
+
 /// KEYS begun, accepted, owner; ARGV node, ids.
 pub(super) static BEGIN: Script = Script::new(
     "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
@@ -375,6 +388,7 @@ impl Inner {
             Err(error) => return Some(failed(error, "")),
         };
         let mut failure = None;
+        let mut damaged = Vec::new();
         let mut answers = answers.into_iter();
         outgoing.retain_mut(|one| {
             let answer = answers.next().unwrap_or_else(|| {
@@ -397,12 +411,46 @@ impl Inner {
                         self.written(&one.records);
                         return false;
                     }
+                    if !passes && let Some(record) = one.records.first() {
+                        damaged.push(record.namespace.clone());
+                    }
                     failure = Some(error);
                     true
                 }
             }
         });
+        for namespace in damaged {
+            self.mend(&namespace).await;
+        }
         failure
+    }
+
+    /// Puts aside what somebody wrote in the place of records, so that they can be written.
+    async fn mend(&self, namespace: &Namespace) {
+        let key = self.keys.records(namespace);
+        let mend = MEND.call(&self.places(namespace));
+        match self.link.call::<u32>(&MEND, &mend).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::error!(
+                    key,
+                    count,
+                    "what stood where records belong is no record of ours; it is kept under its name and :damaged"
+                );
+            }
+            Err(error) => {
+                tracing::error!(key, %error, "what stands where records belong cannot be put aside")
+            }
+        }
+    }
+
+    fn places(&self, namespace: &Namespace) -> [String; 4] {
+        [
+            self.keys.records(namespace),
+            self.keys.starts(namespace),
+            self.keys.bytes(namespace),
+            self.keys.namespace(namespace),
+        ]
     }
 
     /// The next records, and of what follows records what may be sent now.
@@ -463,12 +511,7 @@ impl Inner {
 
     fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
         let key = self.keys.records(namespace);
-        let mut put = PUT.call(&[
-            &key,
-            &self.keys.starts(namespace),
-            &self.keys.bytes(namespace),
-            &self.keys.namespace(namespace),
-        ]);
+        let mut put = PUT.call(&self.places(namespace));
         put.arg(self.retained_bytes_max).arg(record::FIXED_BYTES);
         for record in records {
             let value = match record::packed(record) {
