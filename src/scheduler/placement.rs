@@ -111,6 +111,16 @@ pub(crate) enum Warmth {
     Cold,
 }
 
+/// Whether a call that is waited for should run where it came in, given a permit there and nothing that waits before it.
+///
+/// With an instance, or the code for one, that is sooner than any way through Redis. Where the code would have to be fetched
+/// it is worth it only for a lane whose calls come in here often enough to find what is kept: `last` is how long ago
+/// the last one did. So few nodes are each warm for everything, and many nodes only for what is called a lot, without
+/// anybody counting them.
+pub(crate) fn is_worth_starting(warmth: Warmth, last: Option<Duration>, keep: Duration) -> bool {
+    warmth < Warmth::Cold || last.is_some_and(|last| last < keep)
+}
+
 /// How long a node that was not told leaves a lane that is due to those who are warmer.
 ///
 /// Long enough for whoever was told to have claimed it (a message and a claim are two round trips, 1 to 2 ms), and for the
@@ -142,8 +152,8 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// When a node looks at the due list again. It need not ask for lanes that are not due for [`PATIENCE_MIN`] yet.
 ///
-/// `nodes` is how many there are; `hungry` whether it found work that it could take, and has permits for more: then there
-/// is more where that came from. `random` keeps nodes that started together apart.
+/// `nodes` is how many there are; `hungry` whether what it found last brought work (not merely seemed to), and it has permits
+/// for more: then there is more where that came from. `random` keeps nodes that started together apart.
 pub(crate) fn look_after(nodes: usize, hungry: bool, random: u64) -> Duration {
     if hungry {
         return LOOK_MIN / 4;

@@ -115,6 +115,16 @@ fn without_permits_or_memory_nobody_is_told() {
 }
 
 #[test]
+fn code_is_fetched_for_a_call_only_where_the_lane_is_called_often() {
+    let keep = Duration::from_secs(60);
+    assert!(is_worth_starting(Warmth::Warm, None, keep));
+    assert!(is_worth_starting(Warmth::Code, None, keep));
+    assert!(!is_worth_starting(Warmth::Cold, None, keep));
+    assert!(!is_worth_starting(Warmth::Cold, Some(keep), keep));
+    assert!(is_worth_starting(Warmth::Cold, Some(ms(59_999)), keep));
+}
+
+#[test]
 fn the_colder_and_the_busier_wait_longer_and_nobody_longer_than_the_most() {
     let (idle, full) = (node(1, 100), node(1, 0));
     let all = [Warmth::Warm, Warmth::Code, Warmth::Cold];
