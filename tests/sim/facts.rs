@@ -77,10 +77,7 @@ fn the_workload_has_the_published_shape() {
         seed: 7,
     });
     let times = faster.runs() / load.runs();
-    assert!(
-        (times - 2.0).abs() < 0.1,
-        "{times} times as many at a time"
-    );
+    assert!((times - 2.0).abs() < 0.1, "{times} times as many at a time");
 }
 
 #[test]
