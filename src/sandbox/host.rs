@@ -15,6 +15,7 @@ use super::files::{FileError, Shared, Table};
 use super::limits::Meter;
 use super::output::{Captured, Heard, Output, Told};
 use super::{Input, Serves, Stream, Traffic, files, wasi};
+use crate::model::Namespace;
 use crate::model::live::Listener;
 
 /// A guest's own end, on its way through wasmtime as an error.
@@ -34,6 +35,8 @@ pub(super) type RunEnv = Vec<(Cow<'static, str>, String)>;
 pub(super) struct Host {
     pub(super) meter: Meter,
     pub(super) memory: Option<Memory>,
+    /// Whose it is, where that is known.
+    pub(super) namespace: Option<Namespace>,
     pub(super) instance_env: InstanceEnv,
     pub(super) run_env: RunEnv,
     pub(super) stdin: Bytes,
@@ -59,6 +62,7 @@ impl Host {
         Self {
             meter,
             memory: None,
+            namespace: None,
             instance_env,
             run_env: Vec::new(),
             stdin: Bytes::new(),

@@ -55,8 +55,11 @@ pub(super) fn store(
         meter.share(code.shared_bytes());
     }
     let mut host = Host::new(meter, Arc::clone(&limits.env), limits.log_bytes_max);
-    if let (Some(listener), Some(serves)) = (&program.listener, &limits.serves) {
-        host.heard_by(listener, serves);
+    if let Some(serves) = &limits.serves {
+        host.namespace = Some(serves.namespace.clone());
+        if let Some(listener) = &program.listener {
+            host.heard_by(listener, serves);
+        }
     }
     let mut store = Store::new(&program.engine, host);
     store.limiter_async(|host| &mut host.meter);

@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// A connection on which a request has been begun with `head` behind its first line.
-    fn open(&self, method: &str, rest: &str, head: &str) -> TcpStream {
+    pub(crate) fn open(&self, method: &str, rest: &str, head: &str) -> TcpStream {
         let mut stream = self.tenant.client.connect().unwrap();
         let path = self.path(rest);
         let text = format!("{method} {path} HTTP/1.1\r\nhost: site.example\r\n{head}\r\n");
@@ -192,6 +192,7 @@ fn a_gibibyte_passes_in_constant_memory_in_out_and_through() {
     assert!(grown < 64 << 20, "{grown} bytes more were resident");
     let record = site.record("the record of the echo", |record| {
         annotation(record, "bytesOut") == Some(&json!(quarter))
+            && annotation(record, "bytesIn") == Some(&json!(quarter))
     });
     assert_eq!(record["response"]["success"], true);
 }

@@ -68,6 +68,26 @@ fn egress_is_denied_where_it_is_not_allowed_and_judged_on_every_redirect() {
 }
 
 #[test]
+fn a_namespace_has_no_more_requests_open_than_it_may() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = format!("[egress]\nallow = [\"127.0.0.1:{port}\"]\nrequests_max_each = 1\n");
+    let server = Server::start(&config);
+    let (site, other) = (
+        Site::of(server.tenant(), exported()),
+        Site::of(server.tenant(), exported()),
+    );
+    let path = format!("/fetch?url=http://127.0.0.1:{port}/");
+    let open = site.open("GET", &path, "");
+    let (held, _) = listener.accept().unwrap();
+    let refused = site.get(&path).expect(200).text();
+    assert_eq!(refused, "failed ErrorCode::ConnectionLimitReached");
+    let another = other.open("GET", &path, "");
+    listener.accept().unwrap();
+    drop((open, held, another));
+}
+
+#[test]
 fn a_server_may_allow_nothing_at_all() {
     let server = Server::start("[egress]\nenabled = false\n");
     let site = Site::of(server.tenant(), exported());

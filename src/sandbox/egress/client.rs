@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wasmtime_wasi_http::Error as WasiError;
 
 use super::dial::{Dialer, Stream, Target};
-use super::{Body, Config, Error, Patience, Place, Usage};
+use super::{Body, Config, Each, Error, Patience, Place, Share, Usage};
 
 /// Largest head of an answer, and most of its body that is read at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -30,6 +30,7 @@ pub(in crate::sandbox) struct Client {
     config: Config,
     dialer: Dialer,
     connections: Arc<Semaphore>,
+    each: Arc<Each>,
 }
 
 /// The connection behind an answer: to be polled until it ends, for as long as the answer is wanted.
@@ -44,6 +45,7 @@ impl Client {
         Ok(Arc::new(Self {
             dialer: Dialer::new(&config)?,
             connections: Arc::new(Semaphore::new(config.connections_max.max(1))),
+            each: Arc::default(),
             config,
         }))
     }
@@ -68,6 +70,12 @@ impl Client {
         self.config.instance_connections_max
     }
 
+    /// Whether nothing is open.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.each.is_empty()
+    }
+
     /// Sends `request` and waits for the head of the answer.
     pub(in crate::sandbox) async fn send(
         self: Arc<Self>,
@@ -83,6 +91,7 @@ impl Client {
             return Err(Error::Uri("tunnels (CONNECT) are not supported".to_owned()));
         }
         let place = Place::take(&usage, self.config.instance_connections_max)?;
+        let share = Share::take(&self.each, &usage, self.config.requests_max_each)?;
         let permit = Arc::clone(&self.connections).try_acquire_owned();
         let permit = permit.map_err(|_| {
             Error::Busy("the server has too many outbound connections; try again".to_owned())
@@ -114,6 +123,7 @@ impl Client {
             usage,
             idle: Idle::new(patience.between_bytes),
             _place: place,
+            _share: share,
             _permit: permit,
         });
         Ok((response, connection))
@@ -235,6 +245,7 @@ pub(in crate::sandbox) struct Answered {
     usage: Arc<Usage>,
     idle: Idle,
     _place: Place,
+    _share: Share,
     _permit: OwnedSemaphorePermit,
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) response_bytes_max: u64,
     /// Connections one instance has open at a time.
     pub(crate) instance_connections_max: usize,
+    /// Requests that the guests of one namespace have open at a time.
+    pub(crate) requests_max_each: usize,
     /// Connections all guests of this server have open at a time; each is a file descriptor.
     pub(crate) connections_max: usize,
     /// Names looked up at one time; each takes a thread of the system's resolver.
@@ -60,6 +62,7 @@ impl Default for Config {
             request_bytes_max: 1 << 30,
             response_bytes_max: 1 << 30,
             instance_connections_max: 32,
+            requests_max_each: 1024,
             connections_max: 4096,
             lookups_max: 64,
             api_hosts: Vec::new(),

@@ -27,6 +27,7 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::Usage;
 use super::client::{Client, whole};
+use crate::model::Namespace;
 use crate::sandbox::Traffic;
 use crate::sandbox::host::{self, Host};
 use crate::sandbox::limits::Account;
@@ -212,12 +213,12 @@ async fn carry(client: Arc<Client>, request: Request<super::Body>, usage: Arc<Us
 }
 
 impl Calls {
-    fn new() -> Self {
+    fn new(namespace: Option<Namespace>) -> Self {
         Self {
             slots: Vec::new(),
             next: 0,
             news: Arc::default(),
-            usage: Arc::default(),
+            usage: Usage::of(namespace),
         }
     }
 
@@ -348,7 +349,10 @@ fn start(
     };
     let body_bytes = body.len();
     let account = host.meter.shared();
-    let calls = host.calls.get_or_insert_with(|| Box::new(Calls::new()));
+    let namespace = &host.namespace;
+    let calls = host
+        .calls
+        .get_or_insert_with(|| Box::new(Calls::new(namespace.clone())));
     let handle = calls.start(client, request, &account, body_bytes);
     Ok(handle.map_or(-1, number))
 }

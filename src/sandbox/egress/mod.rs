@@ -7,7 +7,7 @@
 //! - what is judged is what is dialled: a name is resolved once, and only addresses that passed are connected to;
 //! - nothing follows a redirect by itself: whoever does makes a request of its own, which is judged anew;
 //! - a request belongs to the run that made it and ends with it;
-//! - connections, lookups, waits, heads and bodies are bounded, for an instance and for the node.
+//! - connections, lookups, waits, heads and bodies are bounded, for an instance and for the node, and requests for a namespace.
 
 mod address;
 mod client;
@@ -23,12 +23,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub(super) use client::Client;
 pub(crate) use config::Config;
 
 use super::Traffic;
+use crate::model::Namespace;
 
 /// A body on its way out, or in.
 pub(super) type Body = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
@@ -47,12 +51,22 @@ pub(super) struct Patience {
 /// What one instance sends and receives, and how many connections it has open.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
+    /// Whose it is; nobody's while source is prepared.
+    namespace: Option<Namespace>,
     received: AtomicU64,
     sent: AtomicU64,
     open: AtomicUsize,
 }
 
 impl Usage {
+    /// Of an instance that serves `namespace`.
+    pub(super) fn of(namespace: Option<Namespace>) -> Arc<Self> {
+        Arc::new(Self {
+            namespace,
+            ..Self::default()
+        })
+    }
+
     /// What was moved so far.
     pub(super) fn traffic(&self) -> Traffic {
         Traffic {
@@ -65,6 +79,11 @@ impl Usage {
     pub(super) fn begin(&self) {
         self.received.store(0, Ordering::Relaxed);
         self.sent.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts what came in of a body.
+    pub(super) fn receive(&self, frame: &Frame<Bytes>) {
+        Self::add(&self.received, frame.data_ref().map_or(0, Bytes::len));
     }
 
     fn add(counter: &AtomicU64, bytes: usize) {
@@ -124,6 +143,41 @@ impl From<Error> for wasmtime_wasi_http::Error {
             Error::ConnectTimeout(_) => Self::ConnectionTimeout,
             Error::AnswerTimeout(_) => Self::HttpResponseTimeout,
             Error::Http { cause, .. } => Self::Hyper(cause),
+        }
+    }
+}
+
+/// Open requests of each namespace that has any.
+type Each = DashMap<Namespace, usize>;
+
+/// A place among a namespace's requests, given back on drop.
+struct Share(Option<(Arc<Each>, Namespace)>);
+
+impl Share {
+    fn take(each: &Arc<Each>, usage: &Usage, most: usize) -> Result<Self, Error> {
+        let Some(namespace) = &usage.namespace else {
+            return Ok(Self(None));
+        };
+        let mut open = each.entry(namespace.clone()).or_default();
+        if *open >= most {
+            return Err(Error::Busy(format!(
+                "the namespace has {most} outbound requests open already"
+            )));
+        }
+        *open += 1;
+        Ok(Self(Some((Arc::clone(each), namespace.clone()))))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some((each, namespace)) = &self.0
+            && let Entry::Occupied(mut open) = each.entry(namespace.clone())
+        {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
         }
     }
 }

@@ -6,8 +6,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
 use super::client::{Client, whole};
 use super::{Config, Usage};
+use crate::model::Namespace;
 use crate::sandbox::tests::harness::{self, Lab, input, input_for};
 use crate::sandbox::{self, Outcome};
 
@@ -250,6 +257,142 @@ async fn a_poll_with_nothing_open_sleeps() {
     let run = lab(&[]).run(SLEEP, input("{}")).await;
     assert_eq!(answer(&run.outcome), json!({}));
     assert!(began.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn requests_of_a_namespace_are_bounded_and_others_go_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            stream.write_all(ok("12345").as_bytes()).await.unwrap();
+            tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+        }
+    });
+    let client = Client::new(Config {
+        requests_max_each: 2,
+        ..config(&[&address])
+    });
+    let client = client.unwrap();
+    // Each of an instance of its own.
+    let send = |namespace: &str| {
+        let request = http::Request::get(format!("http://{address}/"));
+        let request = request.body(whole("".into())).unwrap();
+        let usage = Usage::of(Some(Namespace::parse(namespace).unwrap()));
+        let sent = Arc::clone(&client).send(request, client.patience(), usage);
+        async { sent.await.map_err(|error| error.to_string()) }
+    };
+    let (first, second) = (send("one").await.unwrap(), send("one").await.unwrap());
+    let refused = send("one").await.map(|_| ()).unwrap_err();
+    let words = "the namespace has 2 outbound requests open already";
+    assert_eq!(refused, words);
+    assert!(send("two").await.is_ok());
+    drop(first);
+    let third = send("one").await.unwrap();
+    assert!(send("one").await.is_err());
+    drop((second, third));
+    assert!(client.is_idle());
+}
+
+/// Answers `{"secure":true}` to one request after the other, with a certificate for `name` that `authority` signed.
+async fn secure(authority: &Authority, name: &str) -> u16 {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority.0).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that does not believe it leaves.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let text = ok("{\"secure\":true}");
+            stream.write_all(text.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    port
+}
+
+/// Signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        // Its own, so that it is another one's word that is not believed and not a signature that does not fit.
+        let name = key
+            .public_key_raw()
+            .iter()
+            .map(|byte| format!("{byte:02x}"));
+        let name: String = name.take(16).collect();
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_believed_when_an_authority_that_is_configured_says_who_it_is() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, ours.0.pem()).unwrap();
+    let lab = |ca_file: Option<&std::path::Path>| {
+        Lab::with(sandbox::Config {
+            egress: Config {
+                ca_file: ca_file.map(Into::into),
+                ..config(&["127.0.0.1", "localhost"])
+            },
+            ..harness::config()
+        })
+    };
+    let (with, without) = (lab(Some(&ca_file)), lab(None));
+    let (mut with, mut without) = (with.instance(FETCH).await, without.instance(FETCH).await);
+    let right = secure(&ours, "localhost").await;
+    let by_address = secure(&ours, "127.0.0.1").await;
+    let wrong_name = secure(&ours, "example.com").await;
+    let stranger = secure(&other, "localhost").await;
+    for url in [
+        format!("https://localhost:{right}/"),
+        format!("https://127.0.0.1:{by_address}/"),
+    ] {
+        let run = with.run(input(&get(&url))).await.unwrap();
+        assert_eq!(answer(&run.outcome), json!({ "secure": true }), "{url}");
+        let run = without.run(input(&get(&url))).await.unwrap();
+        let error = answer(&run.outcome)["error"].to_string();
+        assert!(error.contains("no secure connection to"), "{url}: {error}");
+    }
+    for (url, why) in [
+        (
+            format!("https://localhost:{wrong_name}/"),
+            "not valid for name",
+        ),
+        (format!("https://localhost:{stranger}/"), "UnknownIssuer"),
+        (format!("https://127.0.0.1:{right}/"), "not valid for name"),
+    ] {
+        let run = with.run(input(&get(&url))).await.unwrap();
+        let error = answer(&run.outcome)["error"].to_string();
+        assert!(error.contains("no secure connection to"), "{url}: {error}");
+        assert!(error.contains(why), "{url}: {error}");
+    }
 }
 
 #[tokio::test]

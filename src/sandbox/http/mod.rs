@@ -121,6 +121,7 @@ struct HttpInstance {
 fn asked(
     exchange: Option<&Exchange>,
     params: &Bytes,
+    host: &Host,
 ) -> Option<(Request<WasiBody>, Option<Respond>)> {
     let Some(exchange) = exchange else {
         let body = http_body_util::Full::new(params.clone());
@@ -134,15 +135,22 @@ fn asked(
         return Some((request, None));
     };
     let (mut request, respond) = exchange.take()?;
-    let host = request.headers().get(HOST);
-    if host.is_none_or(|host| host.to_str().is_err()) {
+    let named = request.headers().get(HOST);
+    if named.is_none_or(|name| name.to_str().is_err()) {
         request.headers_mut().insert(HOST, NO_HOST);
     }
     let broken = |error: crate::model::exchange::BodyError| {
         tracing::debug!(%error, "a request's body broke off");
         WasiError::ConnectionTerminated
     };
-    let request = request.map(|body| body.map_err(broken).boxed_unsync());
+    let usage = host.p2.as_ref().map(|p2| p2.http.usage())?;
+    let request = request.map(|body| {
+        let counted = body.map_frame(move |frame| {
+            usage.receive(&frame);
+            frame
+        });
+        counted.map_err(broken).boxed_unsync()
+    });
     Some((request, Some(respond)))
 }
 
@@ -188,7 +196,7 @@ impl Instance for HttpInstance {
             .take()
             .ok_or_else(|| HostError("a component that speaks HTTP serves one call".into()))?;
         let exchange = input.exchange.take();
-        let (request, respond) = asked(exchange.as_deref(), &input.params)
+        let (request, respond) = asked(exchange.as_deref(), &input.params, store.data())
             .ok_or_else(|| HostError("the request was taken already".into()))?;
         store.data_mut().begin(&mut input, false);
         store.set_epoch_deadline(TICKS_FIRST);

@@ -10,6 +10,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::CHUNK_BYTES_MAX;
+use crate::model::Namespace;
 use crate::sandbox::egress::{Client, Usage};
 use crate::sandbox::host::Host;
 use crate::sandbox::{Traffic, egress};
@@ -26,13 +27,13 @@ struct Hooks {
 }
 
 impl Http {
-    /// For an instance whose requests go out through `client`.
-    pub(in crate::sandbox) fn new(client: &Arc<Client>) -> Self {
+    /// For an instance that serves `namespace`, whose requests go out through `client`.
+    pub(in crate::sandbox) fn new(client: &Arc<Client>, namespace: Option<Namespace>) -> Self {
         Self {
             ctx: WasiHttpCtx::new(),
             hooks: Hooks {
                 client: Arc::clone(client),
-                usage: Arc::default(),
+                usage: Usage::of(namespace),
             },
         }
     }
@@ -40,6 +41,11 @@ impl Http {
     /// What its requests have moved since the last [`Http::begin`].
     pub(in crate::sandbox) fn traffic(&self) -> Traffic {
         self.hooks.usage.traffic()
+    }
+
+    /// Where it is counted.
+    pub(in crate::sandbox) fn usage(&self) -> Arc<Usage> {
+        Arc::clone(&self.hooks.usage)
     }
 
     /// Begins a run: nothing was moved yet.

@@ -62,7 +62,7 @@ impl P2 {
         Self {
             ctx: ctx.build(),
             table,
-            http: Http::new(&program.client),
+            http: Http::new(&program.client, host.namespace.clone()),
             serves,
         }
     }
