@@ -23,14 +23,16 @@ use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
 use crate::queue::message::Outcome;
 use crate::queue::{Delivery, Queue};
 use crate::store::seal::Seal;
-use crate::store::shared::{self, Shared, Writer};
-use crate::store::{self, Store};
+use crate::store::shared::{self, Homes, Shared, Writer};
+use crate::store::{self, Activations, Store};
 use crate::worker::Worker;
 
 /// How often it is looked whether the lease has ended: runs that wait are told within this.
 const WATCH: Duration = Duration::from_millis(50);
 /// Pause before the store is asked again whether work of a dead node was recorded.
 const STORE_RETRY: Duration = Duration::from_millis(250);
+/// Longest time at the end to tell Redis what is over.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// How often homes without an owner are looked for, beats.
 const HOMES_EVERY: u32 = 10;
 
@@ -130,11 +132,20 @@ impl Salvage for Salvager {
         }
         self.engine.worker.salvage(delivery, begun);
     }
+
+    async fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        self.invoker.is_in_flight(namespace, id)
+            && matches!(self.invoker.stop_for_good(namespace, id).await, Ok(true))
+    }
 }
 
 impl Joined {
     /// Connects, and opens the store that all nodes share.
     pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
+        // Compiled programs are kept on the node's own disk.
+        tokio::fs::create_dir_all(&config.server.data)
+            .await
+            .with_context(|| format!("cannot make {}", config.server.data.display()))?;
         let link = Link::open(&config.redis).await?;
         let prefix = config.redis.prefix.clone();
         let node = Node::new(config.cluster.clone(), &prefix);
@@ -227,13 +238,17 @@ impl Joined {
             looked: Mutex::new((Instant::now(), 0)),
         };
         beating.beat().await.context("cannot join the cluster")?;
-        let watched = (Arc::clone(&self.node), Arc::clone(&queue));
+        let watched = (
+            Arc::clone(&self.node),
+            Arc::clone(&queue),
+            self.shared.homes.clone(),
+        );
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(WATCH);
             loop {
                 ticks.tick().await;
                 if watched.0.fence.has_ended() {
-                    lapse(&watched.0, &watched.1);
+                    lapse(&watched.0, &watched.1, &watched.2);
                 }
             }
         });
@@ -250,7 +265,19 @@ impl Joined {
     }
 
     /// Is a node no longer.
-    pub(super) async fn farewell(&self) {
+    pub(super) async fn farewell(&self, records: &dyn Activations) {
+        let told = async {
+            if records.flush().await.is_ok()
+                && let Some(queue) = self.queue.get()
+            {
+                queue.quiet().await;
+            }
+        };
+        if tokio::time::timeout(FAREWELL_MAX, told).await.is_err() {
+            tracing::warn!(
+                "Redis was not told of everything that is over; others find the records"
+            );
+        }
         if let Err(error) = self.node.members.remove(&self.link, self.node.id()).await {
             tracing::warn!(%error, "the cluster could not be told that this node left; it finds out when the lease ends");
         }
@@ -258,12 +285,13 @@ impl Joined {
 }
 
 /// The lease was lost: nothing that was held is this node's any more.
-fn lapse(node: &Node, queue: &ClusterQueue) {
+fn lapse(node: &Node, queue: &ClusterQueue, homes: &Homes) {
     tracing::error!(
         "the lease was lost: Redis was not reached in time. What runs is ended here, others take it over"
     );
     node.lapse();
     queue.lapse();
+    homes.leave();
 }
 
 /// Renews the lease and all that is held under it.
@@ -308,15 +336,19 @@ impl Beating {
             answer?;
         }
         if self.node.fence.has_ended() {
-            lapse(&self.node, &self.queue);
+            self.lapse();
         }
         if !self.queue.renew().await {
             anyhow::bail!("not everything that is held was renewed");
         }
         if !self.node.fence.extend(asked, self.node.config.lease()) {
-            lapse(&self.node, &self.queue);
+            self.lapse();
         }
         Ok(())
+    }
+
+    fn lapse(&self) {
+        lapse(&self.node, &self.queue, &self.shared.homes);
     }
 
     fn facts(&self) -> Member {
@@ -349,10 +381,14 @@ impl Beating {
         };
         let view = self.node.members.look(&self.link, &self.node).await?;
         let mut dead = view.dead.clone();
+        let homes = homes || self.shared.homes.has_left();
         if homes {
             let homes = self.shared.homes.homes().await?;
             let orphans = homes.into_iter().map(|home| home.owner);
-            dead.extend(orphans.filter(|owner| view.get(owner).is_none()));
+            // Also those that this node left when it lost its lease, unless others were faster.
+            dead.extend(
+                orphans.filter(|owner| view.get(owner).is_none() || *owner == self.node.id()),
+            );
             dead.sort_unstable();
             dead.dedup();
         }
@@ -366,7 +402,12 @@ impl Beating {
                 );
                 self.engine.take_up(&self.invoker, pending).await?;
             }
-            self.node.members.remove(&self.link, &one).await?;
+            if one != self.node.id() {
+                self.node.members.remove(&self.link, &one).await?;
+            }
+        }
+        if homes {
+            self.shared.homes.has_come_back();
         }
         Ok(())
     }

@@ -299,7 +299,7 @@ impl App {
             );
         }
         if let Some(joined) = &self.joined {
-            joined.farewell().await;
+            joined.farewell(&*self.engine.store.activations).await;
         }
         self.upkeep.shutdown().await;
         // Before the threads go that settle promised work: what they wait for is the disk.

@@ -20,14 +20,19 @@ const NOTE_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Invoker {
+    /// Whether it is in flight here.
+    pub(crate) fn is_in_flight(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        self.0.waits.holds(namespace, id)
+    }
+
     /// Tells an activation of `namespace`, and what it is made of, to stop, whichever process runs it; whether it was in flight.
-    pub(super) async fn stop_for_good(
+    pub(crate) async fn stop_for_good(
         &self,
         namespace: &Namespace,
         id: ActivationId,
     ) -> Result<bool, Error> {
         if !self.0.waits.holds(namespace, id) {
-            return Ok(false);
+            return Ok(self.0.queue.stop_elsewhere(namespace, id).await);
         }
         let note = Item {
             name: id.to_string(),

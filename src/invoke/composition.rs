@@ -47,6 +47,15 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 /// A future of something that may contain itself.
 pub(super) type Recursive<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Forgets who waits for an activation when dropped.
+struct Forget<'a>(&'a Invoker, ActivationId);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.0.waits.forget(self.1);
+    }
+}
+
 /// Whether `action` is run here, and not by a worker: put together out of others, or one of the server's own.
 pub(super) fn is_composed(action: &Action) -> bool {
     match action.exec {
@@ -413,8 +422,16 @@ impl Invoker {
 
     /// Runs what was promised, and forgets it once its record is kept.
     async fn keep_promise(self, caller: Caller, step: Step, running: Counted) {
+        let queue = Arc::clone(&self.0.queue);
+        // Others have it in their log of accepted work when this node lost its lease.
+        drop(queue.cancels().while_held(self.keep_it(caller, step)).await);
+        drop(running);
+    }
+
+    async fn keep_it(self, caller: Caller, step: Step) {
         let (id, keep) = (step.id, caller.record);
         self.0.store.accepted.begin(id);
+        let _waits = Forget(&self, id);
         if let Ok(record) = self.run(&caller, step).await {
             // It was put already, unless the store had no room then; a second one with its id is ignored.
             while keep.keeps(record.response.status)
@@ -425,8 +442,6 @@ impl Invoker {
             }
         }
         self.0.store.accepted.settle(id);
-        self.0.waits.forget(id);
-        drop(running);
     }
 
     /// What stands in the log of accepted work.

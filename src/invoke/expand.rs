@@ -127,7 +127,8 @@ impl Invoker {
         let mut hand = hand;
         while let Some((due, again)) = self.0.events.backlog.next(hand) {
             hand = again;
-            self.expand(due).await;
+            // Others have it in their log of accepted work when this node lost its lease.
+            drop(self.0.queue.cancels().while_held(self.expand(due)).await);
         }
     }
 
@@ -159,8 +160,10 @@ impl Invoker {
         }
         let (this, id) = (self.clone(), fired.id);
         tokio::spawn(async move {
-            while flying.join_next().await.is_some() {}
-            this.0.store.accepted.settle(id);
+            let landed = async { while flying.join_next().await.is_some() {} };
+            if this.0.queue.cancels().while_held(landed).await.is_some() {
+                this.0.store.accepted.settle(id);
+            }
             drop((place, running));
         });
     }

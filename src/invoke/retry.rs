@@ -289,14 +289,18 @@ impl Invoker {
             }
             let running = self.0.running.enter();
             drop(waiting);
-            match caller {
-                Some(caller) => self.run_again(&again, begun, caller).await,
-                None => {
-                    let text = super::expand::BLOCKED;
-                    self.bury_again(&again, text).await;
+            let tried = async {
+                match caller {
+                    Some(caller) => self.run_again(&again, begun, caller).await,
+                    None => {
+                        let text = super::expand::BLOCKED;
+                        self.bury_again(&again, text).await;
+                    }
                 }
+            };
+            if self.0.queue.cancels().while_held(tried).await.is_some() {
+                self.0.store.accepted.settle(again.id);
             }
-            self.0.store.accepted.settle(again.id);
             drop(running);
         })
     }

@@ -84,6 +84,21 @@ impl Cancels {
 
     /// Polls `run` until it ends, or is dropped because `id` was told to stop or the lease was lost.
     pub(crate) async fn unless<T>(&self, id: ActivationId, run: impl Future<Output = T>) -> Ran<T> {
+        self.guard(Some(id), run).await
+    }
+
+    /// Polls `work` until it ends, or is dropped because the lease was lost under which it began: then `None`.
+    pub(crate) async fn while_held<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        if self.fence.get().is_none() {
+            return Some(work.await);
+        }
+        match self.guard(None, work).await {
+            Ran::Out(output) => Some(output),
+            Ran::Stopped | Ran::Lapsed => None,
+        }
+    }
+
+    async fn guard<T>(&self, id: Option<ActivationId>, run: impl Future<Output = T>) -> Ran<T> {
         let mut run = pin!(run);
         let mut changed: Option<Pin<Box<Notified<'_>>>> = None;
         let lease = self.fence.get().map(|fence| (fence, fence.epoch()));
@@ -91,7 +106,8 @@ impl Cancels {
             if lease.is_some_and(|(fence, epoch)| !fence.holds(epoch)) {
                 return Some(Ran::Lapsed);
             }
-            self.is_asked(id).then_some(Ran::Stopped)
+            id.is_some_and(|id| self.is_asked(id))
+                .then_some(Ran::Stopped)
         };
         poll_fn(|context| {
             // Before the guest goes on, however long this process was stopped.

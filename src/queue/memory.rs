@@ -186,6 +186,11 @@ impl MemoryQueue {
         }
     }
 
+    /// How much waits.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Hands the work over if nothing waits that came before and somebody has a hand free; gives it back otherwise.
     pub(super) fn hand_over(&self, work: Work) -> Result<(), Box<Work>> {
         if self.ready.load(Ordering::SeqCst) > 0 || self.waits_for(&work) {

@@ -164,6 +164,11 @@ pub(crate) trait Queue: Send + Sync + 'static {
     /// Ends an activation that is known to be of `namespace`: what waits is taken out and recorded, what runs is told to stop.
     fn cancel(&self, namespace: &Namespace, id: ActivationId);
 
+    /// Asks the other nodes to end an activation that is not in flight here; whether it was in flight on one of them.
+    async fn stop_elsewhere(&self, _namespace: &Namespace, _id: ActivationId) -> bool {
+        false
+    }
+
     /// Gives up all that waits of `namespace`, because of `text`.
     fn give_up_all(&self, namespace: &Namespace, text: &str);
 

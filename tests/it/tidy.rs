@@ -23,7 +23,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What is accepted must be on disk before it is queued.
     (
         "queue",
-        &["link", "model", "scheduler", "store", "telemetry"],
+        &[
+            "cluster",
+            "link",
+            "model",
+            "scheduler",
+            "store",
+            "telemetry",
+        ],
     ),
     ("sandbox", &["ahead", "model", "telemetry"]),
     (

@@ -196,7 +196,7 @@ impl Shared {
             if !lane.is_held {
                 continue;
             }
-            if super::flush::is_idle(lane) {
+            if super::flush::is_idle(lane) || (self.is_leaving() && lane.is_unused()) {
                 left.push(lane.key.clone());
                 continue;
             }

@@ -1,6 +1,7 @@
 //! One batch at a time: acks, new work, pulls, and what is said to other nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,8 +42,10 @@ enum Sent {
 /// Sends whatever there is to send, for as long as the task lives.
 pub(super) async fn go_on(shared: Arc<Shared>) {
     loop {
+        shared.sending.store(true, Ordering::SeqCst);
         let (batch, sent) = gather(&shared);
         if batch.is_empty() {
+            shared.sending.store(false, Ordering::SeqCst);
             shared.work.notified().await;
             continue;
         }
@@ -240,24 +243,21 @@ fn push(
         .arg(wait_max_ms)
         .arg(packet::VERSION)
         .arg(&bytes[..])
-        .arg(PAYLOAD_KEEP_S);
+        .arg(PAYLOAD_KEEP_S)
+        .arg(lane.limit);
     batch.call(&scripts::PUSH, call);
     sent.push(Sent::Push(lane.key.clone(), group));
 }
 
 fn pull(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: &mut Vec<Sent>) {
     let lease_ms = u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
-    let want = if lane.limit > 0 {
-        u64::try_from(room).unwrap_or(u64::MAX).min(lane.limit)
-    } else {
-        0
-    };
     let mut call = scripts::PULL.call(&[&lane.keys.stream, &lane.keys.holders]);
     call.arg(&*shared.node.name())
         .arg(lease_ms)
-        .arg(want.saturating_sub(lane.slots))
-        .arg(lane.limit)
-        .arg(room.min(READ_MAX));
+        .arg(room)
+        .arg(room.min(READ_MAX))
+        .arg(lane.per_slot())
+        .arg(lane.entries);
     batch.call(&scripts::PULL, call);
     sent.push(Sent::Pull(lane.key.clone()));
     if !lane.is_held {

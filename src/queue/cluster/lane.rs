@@ -66,8 +66,9 @@ pub(super) struct Outgoing {
 /// Runs that take less than this, milliseconds, share an entry with others.
 const BRIEF_MS: u64 = 5;
 
-/// Entries that are read ahead per slot, where an action has a limit.
-const READ_AHEAD: u64 = 4;
+/// Entries of brief runs that are taken per slot, where an action has a limit. Of longer ones one is taken for each: what is
+/// taken here nobody else can run.
+const BRIEF_PER_SLOT: u64 = 8;
 
 /// See the module.
 pub(super) struct Lane {
@@ -144,7 +145,13 @@ impl Lane {
     /// Whether this node has as much of it as its slots will soon run.
     pub(super) fn is_full(&self) -> bool {
         let entries = u64::try_from(self.entries).unwrap_or(u64::MAX);
-        self.limit > 0 && self.slots > 0 && entries >= self.slots.saturating_mul(READ_AHEAD)
+        let most = self.slots.saturating_mul(self.per_slot());
+        self.limit > 0 && self.slots == self.limit && entries >= most
+    }
+
+    /// Most entries taken for each slot.
+    pub(super) fn per_slot(&self) -> u64 {
+        if self.is_brief { BRIEF_PER_SLOT } else { 1 }
     }
 
     /// Nothing of it is here, and nothing is on its way.

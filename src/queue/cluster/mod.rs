@@ -17,6 +17,7 @@
 //! - calls are handed over past the stream only when nothing waits there that came before.
 
 mod due;
+mod face;
 mod flush;
 mod lane;
 mod news;
@@ -25,9 +26,10 @@ mod pulled;
 mod scripts;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -41,20 +43,19 @@ use tokio::time::Instant;
 pub(crate) use packet::Envelope;
 
 use self::lane::{Hungry, Keys, Lane, Outgoing};
-use self::news::{Ended, How, News};
+use self::news::{Ended, News};
 use super::message::{Outcome, Refusal, Work};
-use super::{
-    Backlog, Cancels, Config, Delivery, EnqueueError, Hands, Key, MemoryQueue, Queue, Replies,
-};
+use super::{Config, Delivery, EnqueueError, Hands, Key, MemoryQueue, Queue, Replies};
 use crate::cluster::{Fence, Node};
 use crate::link::{Ears, Heard, Link};
 use crate::model::activation::IdHasher;
 use crate::model::{Action, ActivationId, Namespace};
-use crate::scheduler::fairness::Runtime;
 use crate::store::{self, Accepted};
 
 /// How long what was given up for a namespace is given up where it turns up later.
 const DOOM: Duration = Duration::from_secs(60);
+/// Longest wait for another node to say that it has an activation in flight.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// How long a lane is held after its last work.
 const KEEP: Duration = Duration::from_secs(1);
 
@@ -69,6 +70,9 @@ pub(crate) trait Afterwards: Send + Sync + 'static {
 pub(crate) trait Salvage: Send + Sync + 'static {
     /// Runs it again, or ends it: as recorded already, as given up. `begun` runs of it were lost.
     async fn salvage(&self, delivery: Delivery, begun: u32);
+
+    /// Ends an activation for good, if it is in flight here.
+    async fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool;
 }
 
 /// Where an outcome goes that is not waited for here.
@@ -150,15 +154,19 @@ struct Shared {
     origins: DashMap<ActivationId, Origin, std::hash::BuildHasherDefault<IdHasher>>,
     news: Mutex<HashMap<Arc<str>, News>>,
     doomed: Mutex<Vec<(Namespace, String, Instant)>>,
+    /// Who waits to hear whether an activation was stopped elsewhere.
+    stopping: Mutex<Vec<(ActivationId, oneshot::Sender<()>)>>,
     /// There is something to send.
     work: Notify,
+    /// A batch is under way.
+    sending: AtomicBool,
     ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
     router: OnceLock<Arc<dyn Replies>>,
     salvage: OnceLock<Weak<dyn Salvage>>,
     afterwards: Arc<dyn Afterwards>,
     envelope: Arc<dyn Envelope>,
     /// No more is pulled: the node leaves.
-    is_leaving: std::sync::atomic::AtomicBool,
+    is_leaving: AtomicBool,
 }
 
 /// See the module.
@@ -228,13 +236,15 @@ impl ClusterQueue {
             origins: DashMap::default(),
             news: Mutex::default(),
             doomed: Mutex::default(),
+            stopping: Mutex::default(),
             work: Notify::new(),
+            sending: AtomicBool::new(false),
             ends: OnceLock::new(),
             router: OnceLock::new(),
             salvage: OnceLock::new(),
             afterwards,
             envelope,
-            is_leaving: std::sync::atomic::AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
         })))
     }
 
@@ -291,6 +301,23 @@ impl ClusterQueue {
         self.0.leave().await;
     }
 
+    /// Resolves when everything that is over was said to be, for as long as Redis is there.
+    pub(crate) async fn quiet(&self) {
+        let is_quiet = || {
+            let lanes = self.0.lanes.lock();
+            lanes.values().all(|lane| lane.acks.is_empty()) && self.0.news.lock().is_empty()
+        };
+        while !is_quiet() {
+            self.0.work.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The batch that took the last of it is under way.
+        while self.0.sending.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.0.renew().await;
+    }
+
     /// Lanes held here.
     pub(crate) fn lanes_held(&self) -> usize {
         self.0
@@ -331,7 +358,9 @@ impl Shared {
         if !self.node.config.role.runs() || self.is_leaving() || !self.fence().is_held() {
             return 0;
         }
-        self.hands().map_or(0, |hands| hands.room())
+        let free = self.hands().map_or(0, |hands| hands.room());
+        // What was pulled and waits will want it first.
+        free.saturating_sub(self.local.waiting())
     }
 
     /// Calls `what` with the lane, made if need be.
@@ -438,57 +467,6 @@ impl Shared {
         self.tell(&origin.front, |news| news.ended.push(ended));
     }
 
-    fn tell(&self, to: &Arc<str>, what: impl FnOnce(&mut News)) {
-        what(self.news.lock().entry(Arc::clone(to)).or_default());
-        self.work.notify_one();
-    }
-
-    /// Something was said to this node, or to all.
-    fn told(&self, payload: &[u8]) {
-        let news: News = match serde_json::from_slice(payload) {
-            Ok(news) => news,
-            Err(error) => {
-                tracing::warn!(%error, "what another node said cannot be read, and is ignored");
-                return;
-            }
-        };
-        let now_ms = self.node.redis_now_ms();
-        for name in &news.wake {
-            if let Some(key) = lane::parse(name) {
-                self.hunger(
-                    &key,
-                    Hungry {
-                        since_ms: now_ms,
-                        told: true,
-                    },
-                );
-            }
-        }
-        for ended in news.ended {
-            let Some(replies) = self.replies() else {
-                return;
-            };
-            match ended.how {
-                How::Done(record) => replies.complete(ended.id, Outcome::Done(record)),
-                How::Over { .. } => replies.over(ended.id),
-                How::Dropped {
-                    backlog,
-                    retry_after_s,
-                } => {
-                    let refusal = news::refusal(backlog, retry_after_s);
-                    replies.complete(ended.id, Outcome::Dropped(refusal));
-                }
-            }
-        }
-        for (namespace, id) in &news.cancel {
-            self.local.cancel(namespace, *id);
-        }
-        for (namespace, text) in news.give_up {
-            self.local.give_up_all(&namespace, &text);
-            self.doomed.lock().push((namespace, text, Instant::now()));
-        }
-    }
-
     /// A lane has work that this node may take.
     fn hunger(&self, key: &Key, hungry: Hungry) {
         if self.room() == 0 {
@@ -525,17 +503,6 @@ impl Shared {
         }
     }
 
-    /// Why work of that namespace is given up, if it is.
-    fn doom(&self, namespace: &Namespace) -> Option<String> {
-        let mut doomed = self.doomed.lock();
-        if doomed.is_empty() {
-            return None;
-        }
-        doomed.retain(|(_, _, when)| when.elapsed() < DOOM);
-        let found = doomed.iter().find(|(one, ..)| one == namespace);
-        found.map(|(_, text, _)| text.clone())
-    }
-
     fn lapse(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.origins.clear();
@@ -558,110 +525,5 @@ fn limit(action: &Action) -> u64 {
     match action.limits.runs_max() {
         u64::MAX => 0,
         max => max.max(1),
-    }
-}
-
-#[async_trait]
-impl Queue for ClusterQueue {
-    fn attach(&self, hands: Weak<dyn Hands>, replies: Weak<dyn Replies>) {
-        let router: Arc<dyn Replies> = Arc::new(Router(Arc::downgrade(&self.0)));
-        self.0
-            .local
-            .attach(Weak::clone(&hands), Arc::downgrade(&router));
-        drop(self.0.ends.set((hands, replies)));
-        // The queue of one machine knows it weakly.
-        drop(self.0.router.set(router));
-    }
-
-    async fn enqueue(&self, work: Work) -> Result<(), EnqueueError> {
-        let shared = &self.0;
-        // A request that is answered while it runs is answered here: its streams end in this process.
-        if work.exchange.is_some() {
-            return match shared.node.config.role.runs() && shared.fence().is_held() {
-                true => shared.local.enqueue(work).await,
-                false => Err(Refusal::Overload { retry_after_s: 1 }.into()),
-            };
-        }
-        let mut work = work;
-        if shared.may_hand_off(&work) {
-            match shared.local.hand_over(work) {
-                Ok(()) => return Ok(()),
-                Err(back) => work = *back,
-            }
-        }
-        shared.push(work).await
-    }
-
-    fn restore(&self, work: Work) {
-        self.0.local.restore(work);
-    }
-
-    fn next(&self, rank: &dyn Fn(&Namespace) -> Runtime) -> Option<Key> {
-        let next = self.0.local.next(rank);
-        if next.is_none() {
-            self.0.refill();
-        }
-        next
-    }
-
-    fn pull(&self, key: &Key) -> Option<Delivery> {
-        self.0.local.pull(key)
-    }
-
-    fn park(&self, key: &Key) {
-        self.0.local.park(key);
-    }
-
-    fn unpark(&self, key: &Key) -> bool {
-        self.0.local.unpark(key)
-    }
-
-    fn unpark_all(&self, namespace: Option<&Namespace>) {
-        self.0.local.unpark_all(namespace);
-    }
-
-    fn put_back(&self, delivery: Delivery) {
-        self.0.local.put_back(delivery);
-    }
-
-    fn delivery(&self, work: Work) -> Delivery {
-        self.0.local.delivery(work)
-    }
-
-    fn expire(&self) -> usize {
-        self.0.local.expire()
-    }
-
-    fn reply(&self, id: ActivationId, outcome: Outcome) {
-        self.0.route(id, outcome);
-    }
-
-    fn cancel(&self, namespace: &Namespace, id: ActivationId) {
-        self.0.local.cancel(namespace, id);
-        let told = (namespace.clone(), id);
-        self.0.tell(&Arc::from(ALL), |news| news.cancel.push(told));
-    }
-
-    fn give_up_all(&self, namespace: &Namespace, text: &str) {
-        self.0.local.give_up_all(namespace, text);
-        let told = (namespace.clone(), text.to_owned());
-        self.0
-            .doomed
-            .lock()
-            .push((told.0.clone(), told.1.clone(), Instant::now()));
-        self.0.tell(&Arc::from(ALL), |news| news.give_up.push(told));
-    }
-
-    fn cancels(&self) -> &Cancels {
-        self.0.local.cancels()
-    }
-
-    fn backlog(&self) -> Backlog {
-        self.0.local.backlog()
-    }
-
-    fn is_empty(&self) -> bool {
-        // What waits in streams counts: who has a hand free is to look.
-        self.0.local.is_empty() && self.0.behind.load(Ordering::Relaxed) == 0
     }
 }

@@ -42,6 +42,12 @@ pub(super) struct News {
     /// Activations that are to stop.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) cancel: Vec<(Namespace, ActivationId)>,
+    /// Activations that whoever has them in flight is to end for good, and who wants to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stop: Vec<(String, Namespace, ActivationId)>,
+    /// Activations that were found in flight and are ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stopped: Vec<ActivationId>,
     /// Namespaces all of whose waiting work is given up, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) give_up: Vec<(Namespace, String)>,

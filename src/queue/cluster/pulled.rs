@@ -24,8 +24,8 @@ struct Raw {
 
 /// Takes the answer of a pull apart and lets the work be run.
 pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
-    type Answer = (u64, u64, u64, Vec<Value>, Vec<Value>, u8);
-    let Some((now_ms, slots, waiting, fresh, again, more)) = read::<Answer>(answer) else {
+    type Answer = (u64, u64, u64, Vec<Value>, Vec<Value>, u8, u64);
+    let Some((now_ms, slots, waiting, fresh, again, more, limit)) = read::<Answer>(answer) else {
         tracing::error!(lane = ?key, "what a lane's script answered has another form: another release's?");
         return;
     };
@@ -37,6 +37,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     shared.lane(key, |lane| {
         lane.is_held |= count > 0 || slots > 0;
         lane.entries += count;
+        lane.limit = limit;
         shared.set_slots(lane, slots);
         shared.set_waiting(lane, waiting);
         if count > 0 {
@@ -142,8 +143,6 @@ fn open(
         tracing::error!(lane = ?key, entry = raw.id, "an entry is in a lane that is not its own: it is set aside");
         return None;
     }
-    let limit = super::limit(&works[0].action);
-    shared.lane(key, |lane| lane.limit = limit);
     let entry = Arc::new(Entry {
         lane: key.clone(),
         id: raw.id.clone(),

@@ -2,20 +2,21 @@
 //!
 //! A lane has three keys under one hash tag: the stream `s`, the hash `h` of who holds it, and the hash `b` of runs of
 //! redelivered work that have begun. In `h`, a field per holder says `slots:deadline` (milliseconds of Redis's clock), two
-//! fields count what nobody has read yet: `#e` entries, `#w` invocations; and `#d` is 1 where runs are brief.
+//! fields count what nobody has read yet: `#e` entries, `#w` invocations; `#d` is 1 where runs are brief, and `#l` is the most
+//! runs that the action may have at one time.
 
 use crate::link::Script;
 
 /// Appends one entry, unless too much waits.
 ///
 /// Keys: stream, holders, and where the payload goes if it is large. Arguments: invocations in it, most invocations waiting,
-/// longest wait of the oldest (ms), version, payload, how long a large payload is kept (s).
+/// longest wait of the oldest (ms), version, payload, how long a large payload is kept (s), most runs of the action (0: no limit).
 /// Answers `{1, entries waiting before, now, [holders], whether runs are brief}`, or `{0, age of the oldest in ms, now, [], ""}`.
 pub(super) static PUSH: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
      if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[1], 'w', '0', 'MKSTREAM') end \
-     local waiting = redis.call('HMGET', KEYS[2], '#e', '#w') \
+     local waiting = redis.call('HMGET', KEYS[2], '#e', '#w', '#l') \
      local entries, works = tonumber(waiting[1] or '0'), tonumber(waiting[2] or '0') \
      local n = tonumber(ARGV[1]) \
      local age = 0 \
@@ -35,6 +36,8 @@ pub(super) static PUSH: Script = Script::new(
      else \
        redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'b', ARGV[5]) \
      end \
+     if ARGV[7] == '0' then if waiting[3] then redis.call('HDEL', KEYS[2], '#l') end \
+     elseif waiting[3] ~= ARGV[7] then redis.call('HSET', KEYS[2], '#l', ARGV[7]) end \
      redis.call('HINCRBY', KEYS[2], '#e', 1) \
      redis.call('HINCRBY', KEYS[2], '#w', n) \
      local holders = {} \
@@ -48,30 +51,31 @@ pub(super) static PUSH: Script = Script::new(
 
 /// Claims slots and reads entries: new ones, and those of holders whose lease has ended.
 ///
-/// Keys: stream, holders. Arguments: our name, lease (ms), slots wanted, most slots of all holders (0: no limit), most
-/// entries.
+/// Keys: stream, holders. Arguments: our name, lease (ms), slots we want to have, most entries, most entries per slot,
+/// entries of ours by now.
 /// Answers `{now, slots of ours, entries waiting, [[id, [fields]]…] new, [[id, [fields]]…] taken over, 1 if more is to be
-/// taken over}`.
+/// taken over, most runs of the action}`.
 pub(super) static PULL: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
-     local me, lease, want, max, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]) \
-     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return { now, 0, 0, {}, {}, 0 } end \
+     local me, lease, want, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) \
+     if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return { now, 0, 0, {}, {}, 0, 0 } end \
      local all = redis.call('HGETALL', KEYS[2]) \
-     local sum, mine, known, dead = 0, 0, false, {} \
+     local sum, mine, known, dead, max = 0, 0, false, {}, 0 \
      for i = 1, #all, 2 do \
        local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
        if slots then \
          if all[i] == me then mine = tonumber(slots) known = true \
          elseif tonumber(deadline) < now then dead[#dead + 1] = all[i] \
          else sum = sum + tonumber(slots) end \
-       end \
+       elseif all[i] == '#l' then max = tonumber(all[i + 1]) or 0 end \
      end \
      if max > 0 then \
-       local grant = math.min(want, max - sum - mine) \
+       if #dead == 0 then want = math.min(want, tonumber(ARGV[6]) + tonumber(redis.call('HGET', KEYS[2], '#w') or '0')) end \
+       local grant = math.min(want, max - sum) - mine \
        if grant > 0 then mine = mine + grant end \
-       if count > mine * 4 then count = mine * 4 end \
-       if mine == 0 then return { now, 0, tonumber(redis.call('HGET', KEYS[2], '#e') or '0'), {}, {}, 0 } end \
+       count = math.max(0, math.min(count, mine * tonumber(ARGV[5]) - tonumber(ARGV[6]))) \
+       if mine == 0 then return { now, 0, tonumber(redis.call('HGET', KEYS[2], '#e') or '0'), {}, {}, 0, max } end \
      end \
      local again, more = {}, 0 \
      for _, who in ipairs(dead) do \
@@ -112,7 +116,7 @@ pub(super) static PULL: Script = Script::new(
      if known or max > 0 or #fresh > 0 or #again > 0 then \
        redis.call('HSET', KEYS[2], me, mine .. ':' .. (now + lease)) \
      end \
-     return { now, mine, waiting, fresh, again, more }",
+     return { now, mine, waiting, fresh, again, more, max }",
 );
 
 /// Renews what we hold of a lane. Keys: holders. Arguments: our name, lease (ms). Answers 0 when we do not hold it.

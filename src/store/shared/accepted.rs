@@ -9,7 +9,7 @@
 //! dies, its homes, adopted ones among them, are adopted in turn.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -73,6 +73,8 @@ struct Inner {
     writer: Writer,
     /// Where new work goes; and its number.
     current: Mutex<Option<Arc<str>>>,
+    /// Whether a home of this node was left to whoever adopts it.
+    has_left: AtomicBool,
     making: tokio::sync::Mutex<()>,
     serial: AtomicU64,
     /// Orders work within a home.
@@ -106,6 +108,7 @@ impl Homes {
             node: node.to_owned(),
             writer,
             current: Mutex::default(),
+            has_left: AtomicBool::new(false),
             making: tokio::sync::Mutex::default(),
             serial: AtomicU64::new(0),
             order: AtomicU64::new(0),
@@ -115,6 +118,23 @@ impl Homes {
         }));
         tokio::spawn(accept_for(Arc::downgrade(&homes.0)));
         homes
+    }
+
+    /// Leaves the home of this node: what is accepted from now on goes to a new one, and what is in the old one belongs to
+    /// whoever adopts it, which may be this node.
+    pub(crate) fn leave(&self) {
+        self.0.current.lock().take();
+        self.0.has_left.store(true, Ordering::Release);
+    }
+
+    /// Whether it left one and has not tried to adopt it.
+    pub(crate) fn has_left(&self) -> bool {
+        self.0.has_left.load(Ordering::Acquire)
+    }
+
+    /// It has tried.
+    pub(crate) fn has_come_back(&self) {
+        self.0.has_left.store(false, Ordering::Release);
     }
 
     /// Every home and its owner: those whose owner is dead are to be adopted.
