@@ -49,8 +49,10 @@ pub(super) async fn replay(State(front): State<Arc<Front>>, request: Request) ->
     let (parts, _) = request.into_parts();
     let (letter, identity) = find(&front, &parts.headers, &parts.uri).await?;
     let throttle = &front.state.throttle;
-    let admission = throttle.admit(&identity.namespace, &identity.limits);
-    let admission = admission.inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
+    let admission = throttle.enter(&identity.namespace, &identity.limits);
+    let admission = admission
+        .await
+        .inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
     let name = Fqn::parse(&letter.action, &identity.namespace)?;
     let resolver = &front.state.resolver;
     let action = resolver.action(&identity.namespace, &name).await?;

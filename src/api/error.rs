@@ -261,6 +261,9 @@ impl From<Denied> for Error {
 
 impl From<Exceeded> for Error {
     fn from(exceeded: Exceeded) -> Self {
+        if exceeded == Exceeded::Unknown {
+            return Self::unavailable(exceeded.retry_after_s(), exceeded);
+        }
         Self::new(StatusCode::TOO_MANY_REQUESTS, exceeded.to_string())
             .after(exceeded.retry_after_s())
     }

@@ -30,8 +30,8 @@ pub(super) async fn fire(State(front): State<Arc<Front>>, request: Request) -> R
     let bytes_max = identity.limits.payload_size_max;
     let body = payload(&front, &parts.headers, body, bytes_max).await?;
     let throttle = &front.state.throttle;
-    let admitted = throttle.admit_fire(&identity.namespace, &identity.limits);
-    admitted.inspect_err(|exceeded| {
+    let admitted = throttle.fire(&identity.namespace, &identity.limits);
+    admitted.await.inspect_err(|exceeded| {
         metrics::refused(exceeded.reason());
         metrics::fired(metrics::Source::Request, metrics::Fire::Refused);
     })?;

@@ -65,8 +65,10 @@ pub(super) async fn invoke(State(front): State<Arc<Front>>, request: Request) ->
     let bytes_max = identity.limits.payload_size_max;
     let body = payload(&front, &parts.headers, body, bytes_max).await?;
     let throttle = &front.state.throttle;
-    let admission = throttle.admit(&identity.namespace, &identity.limits);
-    let admission = admission.inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
+    let admission = throttle.enter(&identity.namespace, &identity.limits);
+    let admission = admission
+        .await
+        .inspect_err(|exceeded| metrics::refused(exceeded.reason()))?;
     let name = Place::anywhere(&parts.uri, &identity)?.action(&parts.uri)?;
     let options = options(&parts.uri)?;
     let payload = parameters(&parts.headers, &body.bytes)?;

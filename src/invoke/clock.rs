@@ -238,7 +238,7 @@ impl Invoker {
                 self.write(namespace, trigger, &schedule, revision).await?;
                 continue;
             };
-            if let Some(again) = self.too_often(&owner, now) {
+            if let Some(again) = self.too_often(&owner, now).await {
                 return Ok(Some(again));
             }
             let ringing = Ringing {
@@ -253,9 +253,9 @@ impl Invoker {
     }
 
     /// When to look again, where the namespace has fired as often as it may.
-    fn too_often(&self, owner: &Identity, now: Timestamp) -> Option<Timestamp> {
-        let admitted = self.0.throttle.admit_fire(&owner.namespace, &owner.limits);
-        let exceeded = admitted.err()?;
+    async fn too_often(&self, owner: &Identity, now: Timestamp) -> Option<Timestamp> {
+        let admitted = self.0.throttle.fire(&owner.namespace, &owner.limits);
+        let exceeded = admitted.await.err()?;
         metrics::alarm(Alarm::Postponed);
         let pause_ms = u64::from(exceeded.retry_after_s()) * 1000;
         Some(Timestamp(now.millis() + pause_ms))

@@ -272,21 +272,27 @@ impl Invoker {
     /// One of the invocations per minute, and a place among those in flight, which is waited for.
     pub(super) async fn admit(&self, caller: &Caller) -> Result<Admission, String> {
         let throttle = &self.0.throttle;
-        match throttle.admit(&caller.namespace, &caller.limits) {
-            Ok(admission) => return Ok(admission),
-            Err(exceeded @ (Exceeded::Rate { .. } | Exceeded::Concurrency { allowed: 0, .. })) => {
-                return Err(exceeded.to_string());
+        loop {
+            match throttle.enter(&caller.namespace, &caller.limits).await {
+                Ok(admission) => return Ok(admission),
+                Err(
+                    exceeded @ (Exceeded::Rate { .. } | Exceeded::Concurrency { allowed: 0, .. }),
+                ) => {
+                    return Err(exceeded.to_string());
+                }
+                Err(Exceeded::Concurrency { .. }) => return Ok(self.await_place(caller).await),
+                // What was promised is not given up because Redis is away.
+                Err(Exceeded::Unknown) => tokio::time::sleep(PLACE_PAUSE_MAX).await,
             }
-            Err(Exceeded::Concurrency { .. }) => {}
         }
-        Ok(self.await_place(caller).await)
     }
 
     /// A place among the invocations in flight, however long it takes: it is for what was promised.
     pub(super) async fn await_place(&self, caller: &Caller) -> Admission {
         let mut pause = PLACE_PAUSE_MIN;
         loop {
-            if let Ok(admission) = self.0.throttle.claim(&caller.namespace, &caller.limits) {
+            let claimed = self.0.throttle.place(&caller.namespace, &caller.limits);
+            if let Ok(admission) = claimed.await {
                 return admission;
             }
             tokio::time::sleep(pause).await;

@@ -340,8 +340,9 @@ impl Visit<'_> {
     ) -> std::result::Result<Response, Refused> {
         let (front, owner) = (self.front, &self.found.owner);
         let throttle = &front.state.throttle;
-        let admission = throttle.admit(&owner.namespace, &owner.limits);
+        let admission = throttle.enter(&owner.namespace, &owner.limits);
         let admission = admission
+            .await
             .inspect_err(|exceeded| metrics::refused(exceeded.reason()))
             .map_err(Error::from)?;
         if !is_permitted {

@@ -62,8 +62,9 @@ impl Visit<'_> {
         let is_permitted = parts.method == Method::OPTIONS
             || super::permits(&found.action, &parts.headers, visitor.is_some());
         let owner = &found.owner;
-        let admission = front.state.throttle.admit(&owner.namespace, &owner.limits);
+        let admission = front.state.throttle.enter(&owner.namespace, &owner.limits);
         let admission = admission
+            .await
             .inspect_err(|exceeded| metrics::refused(exceeded.reason()))
             .map_err(Error::from)?;
         if !is_permitted {
