@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, unseal};
 use crate::api;
+use crate::auth::throttle::{self, Throttle, Window};
 use crate::cluster::{Member, Node};
 use crate::config::Config;
 use crate::invoke::Invoker;
@@ -45,6 +46,7 @@ pub(super) struct Joined {
     opened: Mutex<Option<(Store, shared::Keeper)>>,
     queue: OnceLock<Arc<ClusterQueue>>,
     slots: OnceLock<Arc<dyn Slots>>,
+    throttle: OnceLock<Arc<Throttle>>,
     /// The queue knows it weakly.
     salvager: OnceLock<Arc<dyn Salvage>>,
 }
@@ -158,6 +160,7 @@ impl Joined {
             opened: Mutex::new(Some((store, keeper))),
             queue: OnceLock::new(),
             slots: OnceLock::new(),
+            throttle: OnceLock::new(),
             salvager: OnceLock::new(),
         };
         Ok(joined)
@@ -192,6 +195,15 @@ impl Joined {
         Arc::downgrade(slots)
     }
 
+    /// Holds every namespace to its limits on all nodes together.
+    pub(super) fn limits(&self, window: Window) -> Throttle {
+        let node = throttle::Node {
+            id: self.node.id().to_owned(),
+            lease: self.node.config.lease(),
+        };
+        Throttle::wide(window, self.link.clone(), &self.prefix, node)
+    }
+
     fn made(&self) -> &Arc<ClusterQueue> {
         self.queue.get().expect("the queue was made before")
     }
@@ -203,7 +215,7 @@ impl Joined {
         address: SocketAddr,
         engine: &Engine,
         invoker: &Invoker,
-        _state: &api::State,
+        state: &api::State,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
         let queue = Arc::clone(self.made());
@@ -214,6 +226,7 @@ impl Joined {
         });
         queue.salvage_with(Arc::downgrade(&salvager));
         drop(self.salvager.set(salvager));
+        drop(self.throttle.set(Arc::clone(&state.throttle)));
         let (ears, mut heard) = self.link.listen(Vec::new());
         queue.subscribe(&ears);
         let listening = Arc::clone(&queue);
@@ -234,21 +247,18 @@ impl Joined {
             engine: engine.clone(),
             invoker: invoker.clone(),
             shared: self.shared.clone(),
+            throttle: Arc::clone(&state.throttle),
             address: named.unwrap_or_else(|| address.to_string()),
             looked: Mutex::new((Instant::now(), 0)),
         };
         beating.beat().await.context("cannot join the cluster")?;
-        let watched = (
-            Arc::clone(&self.node),
-            Arc::clone(&queue),
-            self.shared.homes.clone(),
-        );
+        let held = beating.held();
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(WATCH);
             loop {
                 ticks.tick().await;
-                if watched.0.fence.has_ended() {
-                    lapse(&watched.0, &watched.1, &watched.2);
+                if held.node.fence.has_ended() {
+                    held.lapse();
                 }
             }
         });
@@ -272,6 +282,9 @@ impl Joined {
             {
                 queue.quiet().await;
             }
+            if let Some(throttle) = self.throttle.get() {
+                throttle.drain().await;
+            }
         };
         if tokio::time::timeout(FAREWELL_MAX, told).await.is_err() {
             tracing::warn!(
@@ -284,14 +297,26 @@ impl Joined {
     }
 }
 
-/// The lease was lost: nothing that was held is this node's any more.
-fn lapse(node: &Node, queue: &ClusterQueue, homes: &Homes) {
-    tracing::error!(
-        "the lease was lost: Redis was not reached in time. What runs is ended here, others take it over"
-    );
-    node.lapse();
-    queue.lapse();
-    homes.leave();
+/// Everything that is held under the lease.
+#[derive(Clone)]
+struct HeldAll {
+    node: Arc<Node>,
+    queue: Arc<ClusterQueue>,
+    homes: Homes,
+    throttle: Arc<Throttle>,
+}
+
+impl HeldAll {
+    /// The lease was lost: nothing of it is this node's any more.
+    fn lapse(&self) {
+        tracing::error!(
+            "the lease was lost: Redis was not reached in time. What runs is ended here, others take it over"
+        );
+        self.node.lapse();
+        self.queue.lapse();
+        self.homes.leave();
+        self.throttle.lapse();
+    }
 }
 
 /// Renews the lease and all that is held under it.
@@ -302,6 +327,7 @@ struct Beating {
     engine: Engine,
     invoker: Invoker,
     shared: Shared,
+    throttle: Arc<Throttle>,
     address: String,
     /// When it was last looked who lives, and how many beats ago homes were looked at.
     looked: Mutex<(Instant, u32)>,
@@ -336,19 +362,25 @@ impl Beating {
             answer?;
         }
         if self.node.fence.has_ended() {
-            self.lapse();
+            self.held().lapse();
         }
-        if !self.queue.renew().await {
+        let renewed = tokio::join!(self.queue.renew(), self.throttle.upkeep());
+        if renewed != (true, true) {
             anyhow::bail!("not everything that is held was renewed");
         }
         if !self.node.fence.extend(asked, self.node.config.lease()) {
-            self.lapse();
+            self.held().lapse();
         }
         Ok(())
     }
 
-    fn lapse(&self) {
-        lapse(&self.node, &self.queue, &self.shared.homes);
+    fn held(&self) -> HeldAll {
+        HeldAll {
+            node: Arc::clone(&self.node),
+            queue: Arc::clone(&self.queue),
+            homes: self.shared.homes.clone(),
+            throttle: Arc::clone(&self.throttle),
+        }
     }
 
     fn facts(&self) -> Member {

@@ -192,7 +192,7 @@ impl App {
         );
         let summary = summary(&config, &sandbox, &engine);
         let mut upkeep = engine.upkeep();
-        let (state, invoker) = state(&config, &sandbox, &engine, render)?;
+        let (state, invoker) = state(&config, &sandbox, &engine, render, joined.as_ref())?;
         if let Some(joined) = &joined {
             joined
                 .start(&config, address, &engine, &invoker, &state, &mut upkeep)
@@ -440,6 +440,7 @@ fn state(
     sandbox: &Arc<Wasmtime>,
     engine: &Engine,
     render: PrometheusHandle,
+    joined: Option<&Joined>,
 ) -> anyhow::Result<(api::State, Invoker)> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
@@ -451,10 +452,12 @@ fn state(
     let keys = Keys::new(Arc::clone(&store.tenants), config.limits.clone())
         .context("the system has no randomness")?
         .opening(Arc::clone(&engine.seal));
-    let (keys, throttle) = (
-        Arc::new(keys),
-        Arc::new(Throttle::new(config.auth.rate_window)),
-    );
+    let window = config.auth.rate_window;
+    let throttle = match joined {
+        None => Throttle::new(window),
+        Some(joined) => joined.limits(window),
+    };
+    let (keys, throttle) = (Arc::new(keys), Arc::new(throttle));
     let invoker = Invoker::new(invoke::Parts {
         queue: Arc::clone(&engine.queue),
         store: store.clone(),
