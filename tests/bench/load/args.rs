@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{LANGUAGES, SCENARIOS};
+use crate::{LANGUAGES, REDIS, SCENARIOS};
 
 pub(crate) const HELP: &str = "\
-cargo bench --bench load -- [--languages] [--only NAME]… [--seconds S] [--rounds N] [--quick]
+cargo bench --bench load -- [--languages] [--redis] [--only NAME]… [--seconds S] [--rounds N] [--quick]
 
   --only NAME    one scenario (repeatable): bare core handler command spread first-call first-instance
-                 neighbour density accept sequence fire web web-cached; of languages javascript python wasi-http
+                 neighbour density accept sequence fire web web-cached; of languages javascript python wasi-http;
+                 of Redis redis-stream redis-hand-off redis-accept redis-spread redis-takeover
   --languages    those of languages instead of the others
+  --redis        those of many machines on Redis instead of the others; needs redis-server
   --seconds S    length of one measurement, default 4
   --rounds N     rounds of bare server and Wisp in turns, default 5
   --quick        shorter and fewer: to see that it works, not to quote";
@@ -46,7 +48,12 @@ impl Args {
 }
 
 fn of_languages() -> impl Iterator<Item = &'static str> {
-    SCENARIOS[SCENARIOS.len() - LANGUAGES..].iter().copied()
+    let last = SCENARIOS.len() - REDIS;
+    SCENARIOS[last - LANGUAGES..last].iter().copied()
+}
+
+fn of_redis() -> impl Iterator<Item = &'static str> {
+    SCENARIOS[SCENARIOS.len() - REDIS..].iter().copied()
 }
 
 pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
@@ -79,6 +86,7 @@ pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
             }
             "--rounds" => args.rounds = value()?.parse().context("--rounds needs a number")?,
             "--languages" => args.only.extend(of_languages().map(str::to_owned)),
+            "--redis" => args.only.extend(of_redis().map(str::to_owned)),
             "--quick" => args.quick = true,
             other => bail!("{other} is unknown\n\n{HELP}"),
         }
@@ -87,7 +95,7 @@ pub(crate) fn parse(mut given: impl Iterator<Item = String>) -> Result<Asked> {
         return Ok(Asked::Nothing);
     }
     if args.only.is_empty() {
-        let others = SCENARIOS.len() - LANGUAGES;
+        let others = SCENARIOS.len() - LANGUAGES - REDIS;
         args.only = SCENARIOS[..others]
             .iter()
             .map(ToString::to_string)

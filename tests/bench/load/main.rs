@@ -25,6 +25,7 @@ mod languages;
 mod machine;
 mod neighbour;
 mod pacer;
+mod redis;
 mod report;
 mod sequence;
 mod server;
@@ -40,8 +41,8 @@ use anyhow::Result;
 use args::{Args, Asked};
 use report::{Report, Row, say};
 
-/// Every scenario, in the order they run; the last [`LANGUAGES`] only when they are asked for.
-const SCENARIOS: [&str; 17] = [
+/// Every scenario, in the order they run; the last ones ([`LANGUAGES`], then [`REDIS`]) only when they are asked for.
+const SCENARIOS: [&str; 22] = [
     "bare",
     "core",
     "handler",
@@ -59,7 +60,15 @@ const SCENARIOS: [&str; 17] = [
     "javascript",
     "python",
     "wasi-http",
+    "redis-stream",
+    "redis-hand-off",
+    "redis-accept",
+    "redis-spread",
+    "redis-takeover",
 ];
+
+/// How many of them `--redis` means.
+const REDIS: usize = 5;
 
 /// How many of them `--languages` means.
 const LANGUAGES: usize = 3;
@@ -138,6 +147,11 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "javascript" => languages::javascript(args).await,
         "python" => languages::python(args).await,
         "wasi-http" => wasi_http::run(args).await,
+        "redis-stream" => redis::stream(args).await,
+        "redis-hand-off" => redis::hand_off(args).await,
+        "redis-accept" => redis::accept(args).await,
+        "redis-spread" => redis::spread(args).await,
+        "redis-takeover" => redis::takeover(args).await,
         other => anyhow::bail!("there is no scenario {other}"),
     }
 }

@@ -66,6 +66,14 @@ impl Server {
         self.wait_ready().await
     }
 
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&self) -> Result<()> {
+        Ok(rustix::process::kill_process(
+            self.pid()?,
+            rustix::process::Signal::KILL,
+        )?)
+    }
+
     async fn wait_ready(&mut self) -> Result<()> {
         let health = Call::new(Method::GET, "/health", "", "")?;
         let start = Instant::now();
