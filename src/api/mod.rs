@@ -47,6 +47,8 @@ use tokio::sync::Semaphore;
 pub(crate) use edge::Edge;
 pub(crate) use serve::serve;
 
+pub(crate) use apis::Gates;
+
 use crate::auth::{Keys, Throttle};
 use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
@@ -72,6 +74,8 @@ pub(crate) struct State {
     pub(crate) hub: Arc<Hub>,
     /// Runs actions.
     pub(crate) invoker: Arc<dyn Invoke>,
+    /// APIs of tenants, ready to be looked up.
+    pub(crate) gates: Arc<Gates>,
     /// Calls that are done once, however often they are sent.
     pub(crate) idempotency: Arc<Idempotency>,
     /// Checks and compiles code.
@@ -184,8 +188,6 @@ struct Front {
     /// Answers of web actions.
     cache: web::Cache,
     turns: entities::Turns,
-    /// Where requests to APIs go.
-    gates: apis::Gates,
     /// What describes all this.
     document: docs::Document,
 }
@@ -196,7 +198,6 @@ impl Front {
         let units = usize::try_from(units).unwrap_or(usize::MAX);
         Arc::new(Self {
             body_room: Semaphore::new(units.min(Semaphore::MAX_PERMITS)),
-            gates: apis::Gates::default(),
             cache: web::Cache::new(
                 config.web_cache_bytes_max,
                 config.web_cache_namespace_bytes_max,

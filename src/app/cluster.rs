@@ -24,7 +24,7 @@ use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
 use crate::queue::message::Outcome;
 use crate::queue::{Delivery, Queue};
 use crate::store::seal::Seal;
-use crate::store::shared::{self, Homes, Shared, Writer};
+use crate::store::shared::{self, Change, Homes, Shared, Writer};
 use crate::store::{self, Activations, Store};
 use crate::worker::Worker;
 
@@ -218,6 +218,7 @@ impl Joined {
         state: &api::State,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
+        self.follow(engine, invoker, state, tasks);
         let queue = Arc::clone(self.made());
         let salvager: Arc<dyn Salvage> = Arc::new(Salvager {
             engine: engine.clone(),
@@ -265,6 +266,46 @@ impl Joined {
         tasks.spawn(beating.go_on());
         queue.start(tasks);
         Ok(())
+    }
+
+    /// Forgets what other nodes change, and tells what they put.
+    fn follow(
+        &self,
+        engine: &Engine,
+        invoker: &Invoker,
+        state: &api::State,
+        tasks: &mut JoinSet<()>,
+    ) {
+        state.catalog.share();
+        invoker.share_clock();
+        let (shared, hub, invoker) = (
+            self.shared.clone(),
+            Arc::clone(&engine.hub),
+            invoker.clone(),
+        );
+        let (catalog, keys, gates) = (
+            Arc::clone(&state.catalog),
+            Arc::clone(&state.keys),
+            Arc::clone(&state.gates),
+        );
+        let all = (Arc::clone(&catalog), Arc::clone(&keys), Arc::clone(&gates));
+        let forget_all = move || {
+            all.0.forget_all();
+            all.1.forget_all();
+            all.2.forget_all();
+        };
+        let tell = move |change| match change {
+            Change::Entity(fqn) => catalog.forget(&fqn),
+            Change::Tenant(namespace) => keys.forget(&namespace),
+            Change::Apis(namespace) => gates.forget_namespace(&namespace),
+            Change::Schedule(namespace, trigger) => invoker.schedule_changed(&namespace, &trigger),
+            Change::Doubt => forget_all(),
+            Change::Everything => {
+                forget_all();
+                invoker.schedules_changed();
+            }
+        };
+        tasks.spawn(async move { shared.follow(hub, tell).await });
     }
 
     /// Takes nothing more, and hands back what has not begun.

@@ -474,6 +474,7 @@ fn state(
         keys,
         throttle,
         hub: Arc::clone(&engine.hub),
+        gates: Arc::default(),
         idempotency: Idempotency::new(store.clone(), &config.invoke),
         defaults: config.limits.clone(),
         build: api::Build {

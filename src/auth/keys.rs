@@ -301,11 +301,18 @@ impl Keys {
         Ok(Some(identity))
     }
 
-    /// To be called after every write to a tenant: what was known of `namespace` is read again.
+    /// To be called after every write to a tenant, here or on another node: what was known of `namespace` is read again.
     pub(crate) fn forget(&self, namespace: &Namespace) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.cached
             .retain(|_, identity| identity.namespace != *namespace);
         self.owners.remove(namespace);
+    }
+
+    /// Any tenant may have been changed by others.
+    pub(crate) fn forget_all(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.cached.clear();
+        self.owners.clear();
     }
 }

@@ -73,7 +73,21 @@ pub(super) struct Schedule {
     pub(super) reason: Option<Reason>,
     /// Times up to here are done with: fired, or let pass.
     pub(super) last: Timestamp,
+    /// The latest fires, oldest first: which of those that were promised for a time is the one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rung: Vec<Rung>,
 }
+
+/// A fire that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rung {
+    pub(super) due: Timestamp,
+    /// Whose promise it is.
+    pub(super) by: ActivationId,
+}
+
+/// Fires remembered: more than come between the death of a node and the taking up of its promises.
+const RUNG_MAX: usize = 16;
 
 impl Schedule {
     /// What is kept in `item`.
@@ -90,6 +104,20 @@ impl Schedule {
             code: None,
             expires: None,
         }
+    }
+
+    /// Whose fire counts for `due`; `None` when none does, or when it is too long ago.
+    pub(super) fn rung_by(&self, due: Timestamp) -> Option<ActivationId> {
+        let rung = self.rung.iter().find(|rung| rung.due == due);
+        rung.map(|rung| rung.by)
+    }
+
+    /// Notes the fire that counts.
+    pub(super) fn note(&mut self, due: Timestamp, by: ActivationId) {
+        if self.rung.len() >= RUNG_MAX {
+            self.rung.remove(0);
+        }
+        self.rung.push(Rung { due, by });
     }
 
     pub(super) fn timetable(&self) -> Result<Timetable, schedule::BadSchedule> {

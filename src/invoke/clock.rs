@@ -12,6 +12,13 @@
 //! Schedules change under this: each write expects the revision that was read, and is thought through again when it is not
 //! there any more.
 //!
+//! Where there are several nodes, each has a clock, and all of them may find that a time is due. Each promise has a name of its
+//! own, and the write that puts the time behind the schedule notes whose promise counts: one write wins, whoever loses sees
+//! whose it was, takes the promise back and runs nothing. So does who takes up the promise of a node that died before its
+//! write, when another was quicker; and when none was, the write is made for the dead. So that nodes seldom meet, the one that
+//! made a schedule or fired it last looks on time, and the others a little later, by when they have mostly heard that it is
+//! done.
+//!
 //! One task waits for the earliest due time, but never longer than a second, so that a step of the wall clock is noticed.
 //! After a step forward, the times that were skipped are missed ones. After a step back, what was fired is not fired
 //! again, unless the clock was hours ahead: then the schedule begins anew from now.
@@ -19,8 +26,9 @@
 //! A fire counts against the namespace's fires per minute and is put off while there are none left. While the namespace is
 //! blocked its times pass. A schedule whose trigger is gone is removed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +37,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::alarms::{Delete, Missed, Schedule};
 use super::expand::STORE_RETRY;
 use super::trigger::{Fire, Fired};
-use super::{Caller, Error, Invoker};
+use super::{Caller, Error, Invoker, new_id};
 use crate::auth::Identity;
 use crate::model::schedule::{Timetable, When};
 use crate::model::{ActivationId, EntityName, Fqn, Namespace, Rule, Timestamp, Trigger};
@@ -52,6 +60,12 @@ const MISSED_MAX: usize = 100;
 /// A `last` this far ahead was written by a clock that was wrong.
 const AHEAD_MS: u64 = 3 * 60 * 60 * 1000;
 
+/// How much later a node looks at what others fired last, at least and at most.
+const PATIENCE_MS: (u64, u64) = (100, 300);
+
+/// Time over which schedules that may all have changed are read.
+const SPREAD_MS: u64 = 50;
+
 /// Pause before a time is tried again that could not be fired.
 const TRY_AGAIN_MS: u64 = 1_000;
 
@@ -62,15 +76,47 @@ type Key = (Namespace, EntityName);
 pub(super) struct Clock {
     due: Mutex<Dues>,
     earlier: Notify,
+    /// Other nodes have clocks, too.
+    is_shared: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Dues {
     by_time: BTreeSet<(Timestamp, Key)>,
     by_key: HashMap<Key, Timestamp>,
+    /// Schedules that this node fired last, where there are others.
+    own: HashSet<Key>,
 }
 
 impl Clock {
+    /// This node is to be the first to look at the schedule.
+    pub(super) fn own(&self, namespace: &Namespace, trigger: &EntityName) {
+        if self.is_shared.load(Ordering::Relaxed) {
+            let key = (namespace.clone(), trigger.clone());
+            self.due.lock().own.insert(key);
+        }
+    }
+
+    /// Another node was quicker, or the schedule is no more.
+    fn disown(&self, namespace: &Namespace, trigger: &EntityName) {
+        if self.is_shared.load(Ordering::Relaxed) {
+            let key = (namespace.clone(), trigger.clone());
+            self.due.lock().own.remove(&key);
+        }
+    }
+
+    /// How long after a due time this node looks, milliseconds.
+    fn patience_ms(&self, namespace: &Namespace, trigger: &EntityName) -> u64 {
+        if !self.is_shared.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let key = (namespace.clone(), trigger.clone());
+        if self.due.lock().own.contains(&key) {
+            return 0;
+        }
+        fastrand::u64(PATIENCE_MS.0..=PATIENCE_MS.1)
+    }
+
     /// Looks at the schedule of `trigger` at `time`, or never.
     pub(super) fn set(&self, namespace: &Namespace, trigger: &EntityName, time: Option<Timestamp>) {
         let key = (namespace.clone(), trigger.clone());
@@ -106,11 +152,41 @@ struct Read {
 }
 
 impl Invoker {
+    /// Other nodes have clocks, too, and what they change will be told. Before the clock is started.
+    pub(crate) fn share_clock(&self) {
+        let clock = &self.0.events.clock;
+        clock.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Some node changed the schedule of `trigger`, or removed it.
+    pub(crate) fn schedule_changed(&self, namespace: &Namespace, trigger: &EntityName) {
+        let soon = Timestamp::now().millis() + fastrand::u64(0..SPREAD_MS);
+        let clock = &self.0.events.clock;
+        clock.set(namespace, trigger, Some(Timestamp(soon)));
+    }
+
+    /// All of them may have changed.
+    pub(crate) fn schedules_changed(&self) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Err(error) = this.read_schedules().await {
+                tracing::warn!(%error, "schedules are read again later");
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+        });
+    }
+
     /// Reads all schedules and fires from now on. To be called when what was accepted has been taken up.
     ///
     /// # Errors
     /// When the schedules cannot be read.
     pub(crate) async fn start_clock(&self) -> store::Result<()> {
+        self.read_schedules().await?;
+        tokio::spawn(self.clone().run_clock());
+        Ok(())
+    }
+
+    async fn read_schedules(&self) -> store::Result<()> {
         let now = Timestamp::now();
         for (namespace, item) in self.0.store.items.everywhere(Shelf::Schedules).await? {
             let Ok(trigger) = EntityName::parse(&item.name) else {
@@ -124,7 +200,6 @@ impl Invoker {
                 }
             }
         }
-        tokio::spawn(self.clone().run_clock());
         Ok(())
     }
 
@@ -156,8 +231,18 @@ impl Invoker {
 
     /// Does what is to be done about one schedule now, and says when to look again.
     async fn look(&self, namespace: &Namespace, trigger: &EntityName) {
+        let clock = &self.0.events.clock;
         let again = match self.ring(namespace, trigger).await {
-            Ok(next) => next,
+            Ok(Some(next)) => {
+                let patience_ms = clock.patience_ms(namespace, trigger);
+                Some(Timestamp(next.0.saturating_add(patience_ms)))
+            }
+            Ok(None) => {
+                clock.disown(namespace, trigger);
+                None
+            }
+            // Another node wrote in between: what it wrote is looked at.
+            Err(Error::Store(store::Error::Conflict)) => Some(Timestamp::now()),
             Err(error) => {
                 metrics::alarm(Alarm::Postponed);
                 tracing::warn!(%namespace, %trigger, %error, "a trigger could not be fired by the clock, it will be tried again");
@@ -171,7 +256,7 @@ impl Invoker {
             }
         };
         if let Some(again) = again {
-            self.0.events.clock.set(namespace, trigger, Some(again));
+            clock.set(namespace, trigger, Some(again));
         }
     }
 
@@ -233,7 +318,7 @@ impl Invoker {
                     &mut schedule,
                     table.latest_upto(now).unwrap_or(next),
                     &table,
-                    false,
+                    None,
                 );
                 self.write(namespace, trigger, &schedule, revision).await?;
                 continue;
@@ -266,7 +351,7 @@ impl Invoker {
         let Ringing {
             owner,
             trigger,
-            mut schedule,
+            schedule,
             revision,
             due,
         } = ringing;
@@ -287,12 +372,28 @@ impl Invoker {
             headers: Vec::new(),
             transaction: format!("alarm_{}", due.millis()).into(),
         };
+        let by = new_id();
         let mut promised = None;
         if let Some((mut fired, targets)) = self.aim(&caller, fire).await? {
             fired.due = Some(due);
+            fired.by = Some(by);
             let place = self.promise_fire(&fired).await?;
             promised = Some((fired, targets, place));
         }
+        // Promised: it is not to be done again, whatever the store says now.
+        let read = Read { schedule, revision };
+        let clock = &self.0.events.clock;
+        if !self
+            .count_fire(namespace, &name, read, (due, by), table)
+            .await
+        {
+            clock.disown(namespace, &name);
+            if promised.is_some() {
+                self.0.store.accepted.settle(id);
+            }
+            return Ok(());
+        }
+        clock.own(namespace, &name);
         metrics::fired(
             metrics::Source::Clock,
             match promised {
@@ -302,58 +403,93 @@ impl Invoker {
         );
         let late_ms = Timestamp::now().millis_since(due);
         metrics::alarm(Alarm::Fired(Duration::from_millis(late_ms)));
-        advance(&mut schedule, due, table, true);
-        // Promised: it is not to be done again, whatever the store says now.
-        let mut revision = revision;
-        loop {
-            match self.write(namespace, &name, &schedule, revision).await {
-                Ok(()) => break,
-                Err(store::Error::Conflict) => match self.read(namespace, &name).await {
-                    // Changed meanwhile, by somebody who did not know of this fire.
-                    Ok(Some(read)) if read.schedule.generation == schedule.generation => {
-                        let changed = read.schedule;
-                        let new_table = changed.timetable();
-                        schedule = changed;
-                        revision = read.revision;
-                        let table = new_table.as_ref().unwrap_or(table);
-                        advance(&mut schedule, due, table, true);
-                    }
-                    // Gone, or another: it knows nothing of this.
-                    Ok(_) => break,
-                    Err(_) => tokio::time::sleep(STORE_RETRY).await,
-                },
-                Err(error) => {
-                    tracing::warn!(trigger = %name, %namespace, %error, "a schedule waits for the store");
-                    tokio::time::sleep(STORE_RETRY).await;
-                }
-            }
-        }
         if let Some((fired, targets, place)) = promised {
             self.launch(fired, caller, targets, place);
         }
         Ok(())
     }
 
-    /// A former process promised this fire; its schedule may not know of it yet. Before the clock runs.
-    pub(super) async fn note_rung(&self, fired: &Fired, due: Timestamp) -> store::Result<()> {
-        let read = self.read(&fired.namespace, &fired.trigger).await?;
-        let Some(Read {
+    /// Puts the time behind the schedule; whether this fire is the one that counts, and not another node's.
+    async fn count_fire(
+        &self,
+        namespace: &Namespace,
+        name: &EntityName,
+        read: Read,
+        (due, by): (Timestamp, ActivationId),
+        table: &Timetable,
+    ) -> bool {
+        let Read {
             mut schedule,
-            revision,
-        }) = read
-        else {
-            return Ok(());
-        };
-        let is_of_it = fire_id(schedule.generation, due) == fired.id;
-        if !is_of_it || schedule.last >= due {
-            return Ok(());
+            mut revision,
+        } = read;
+        let mut changed_table = None;
+        loop {
+            // Also this node's own, when a write was done whose answer got lost.
+            if let Some(counts) = schedule.rung_by(due) {
+                return counts == by;
+            }
+            let mut rung = schedule.clone();
+            let table = changed_table.as_ref().unwrap_or(table);
+            advance(&mut rung, due, table, Some(by));
+            match self.write(namespace, name, &rung, revision).await {
+                Ok(()) => return true,
+                Err(store::Error::Conflict) => {}
+                Err(error) => {
+                    tracing::warn!(trigger = %name, %namespace, %error, "a schedule waits for the store");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+            match self.read(namespace, name).await {
+                // Changed meanwhile, by somebody who may not know of this fire.
+                Ok(Some(read)) if read.schedule.generation == schedule.generation => {
+                    changed_table = read.schedule.timetable().ok();
+                    schedule = read.schedule;
+                    revision = read.revision;
+                }
+                // Gone, or another: it knows nothing of this. Another node may have fired before that.
+                Ok(_) => return !self.0.events.clock.is_shared.load(Ordering::Relaxed),
+                Err(_) => tokio::time::sleep(STORE_RETRY).await,
+            }
         }
-        if let Ok(table) = schedule.timetable() {
-            advance(&mut schedule, due, &table, true);
-            self.write(&fired.namespace, &fired.trigger, &schedule, revision)
-                .await?;
+    }
+
+    /// A former process, or a node that died, promised this fire; its schedule may not know of it yet. Whether it is to be
+    /// run: not when another node's fire for the same time counts. Before the clock runs, where there is one process.
+    pub(super) async fn note_rung(&self, fired: &Fired, due: Timestamp) -> store::Result<bool> {
+        loop {
+            let read = self.read(&fired.namespace, &fired.trigger).await?;
+            let Some(Read {
+                mut schedule,
+                revision,
+            }) = read
+            else {
+                return Ok(true);
+            };
+            if fire_id(schedule.generation, due) != fired.id {
+                return Ok(true);
+            }
+            if let Some(counts) = schedule.rung_by(due) {
+                return Ok(fired.by.is_none_or(|by| by == counts));
+            }
+            if schedule.last >= due {
+                return Ok(true);
+            }
+            let Ok(table) = schedule.timetable() else {
+                return Ok(true);
+            };
+            advance(
+                &mut schedule,
+                due,
+                &table,
+                Some(fired.by.unwrap_or(fired.id)),
+            );
+            let written = self.write(&fired.namespace, &fired.trigger, &schedule, revision);
+            match written.await {
+                Ok(()) => return Ok(true),
+                Err(store::Error::Conflict) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
     }
 
     async fn read(
@@ -456,11 +592,21 @@ fn next_due(
     }
 }
 
-/// Puts `due` behind the schedule, and ends it where nothing is left to come.
-fn advance(schedule: &mut Schedule, due: Timestamp, table: &Timetable, was_fired: bool) {
+/// Puts `due` behind the schedule, fired by that promise or let pass, and ends it where nothing is left to come.
+fn advance(
+    schedule: &mut Schedule,
+    due: Timestamp,
+    table: &Timetable,
+    fired_by: Option<ActivationId>,
+) {
+    if let Some(by) = fired_by {
+        schedule.note(due, by);
+    }
     if schedule.last < due {
         schedule.last = due;
-        if was_fired && let Some(left) = &mut schedule.left {
+        if fired_by.is_some()
+            && let Some(left) = &mut schedule.left
+        {
             *left = left.saturating_sub(1);
         }
     }

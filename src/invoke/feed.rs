@@ -179,6 +179,7 @@ impl Feed<'_> {
         let next = next.filter(|_| schedule.active);
         let next = next.and_then(|table| table.next_after(schedule.last));
         let clock = &self.invoker.0.events.clock;
+        clock.own(self.namespace, self.trigger);
         clock.set(self.namespace, self.trigger, next);
         Ok(json!({ "status": "success" }))
     }
@@ -213,6 +214,7 @@ impl Feed<'_> {
             changed: now,
             reason: None,
             last: now,
+            rung: Vec::new(),
         };
         self.check(&schedule)?;
         self.permit().await?;

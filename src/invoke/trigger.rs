@@ -70,6 +70,9 @@ pub(super) struct Fired {
     /// When the clock was to fire it, if it was the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) due: Option<Timestamp>,
+    /// Tells this promise from those that other nodes may have made for the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<ActivationId>,
 }
 
 /// What a rule was when its trigger fired.
@@ -201,6 +204,7 @@ impl Invoker {
             accepted_at: Timestamp::now(),
             record: caller.record,
             due: None,
+            by: None,
         };
         Ok(Some((fired, targets)))
     }
@@ -314,8 +318,12 @@ impl Invoker {
     }
 
     async fn recover_fire(&self, fired: Fired, pending: &Pending) -> store::Result<()> {
-        if let Some(due) = fired.due {
-            self.note_rung(&fired, due).await?;
+        if let Some(due) = fired.due
+            && !self.note_rung(&fired, due).await?
+        {
+            // Another node fired for this time.
+            self.0.store.accepted.settle(fired.id);
+            return Ok(());
         }
         let caller = self
             .former_caller(

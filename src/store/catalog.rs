@@ -1,7 +1,7 @@
 //! Entities, typed and cached in front of [`Entities`].
 //!
-//! A warm call asks [`Catalog::cached`] and nothing else. The cache is right because this process is the only
-//! writer and every write goes through here:
+//! A warm call asks [`Catalog::cached`] and nothing else. The cache is right because every write goes through here, or, where
+//! other nodes write too ([`Catalog::share`]), is heard of soon after ([`Catalog::forget`]):
 //!
 //! - *A fill never overwrites a newer write.* Each key belongs to a stripe with a counter. A reader notes the counter
 //!   before it reads and fills only if it still stands; a writer raises it after its commit, while it holds the
@@ -9,6 +9,8 @@
 //! - *Writes of a key reach the cache in the order of their commits*: they hold the stripe's lock from before the
 //!   commit until the cache is right.
 //! - *A write is never left half done by a caller that goes away*: it runs in a task of its own.
+//! - *What others wrote since is not covered*: where they may have, a write of this node's leaves nothing in the cache, since
+//!   word of a later one may have come before its own answer; and [`Catalog::forget`] raises the counter as a write does.
 //!
 //! Bounded by entries; what was not asked for since the hand last passed goes first (second chance).
 
@@ -51,6 +53,8 @@ struct Inner {
     hand: Mutex<VecDeque<Fqn>>,
     entries_max: usize,
     seal: Arc<Seal>,
+    /// Others write, too.
+    is_shared: AtomicBool,
 }
 
 #[derive(Default)]
@@ -96,7 +100,13 @@ impl Catalog {
             hand: Mutex::default(),
             entries_max: entries_max.max(1),
             seal,
+            is_shared: AtomicBool::new(false),
         }))
+    }
+
+    /// From now on other nodes write, too, and whatever they change will be forgotten.
+    pub(crate) fn share(&self) {
+        self.0.is_shared.store(true, Ordering::SeqCst);
     }
 
     /// The entity, when it is in memory and of this kind; never waits.
@@ -170,10 +180,9 @@ impl Catalog {
             let (document, fqn) = (entity.document()?, entity.fqn());
             let _writing = inner.stripe(fqn).writing.lock().await;
             let result = inner.entities.put(document, code, expect).await;
-            inner.written(
-                fqn,
-                result.as_ref().ok().map(|revision| (&entity, *revision)),
-            );
+            let is_shared = inner.is_shared.load(Ordering::SeqCst);
+            let stored = result.as_ref().ok().filter(|_| !is_shared);
+            inner.written(fqn, stored.map(|revision| (&entity, *revision)));
             result.map(drop)
         }))
         .await?;
@@ -230,6 +239,19 @@ impl Catalog {
     /// What encrypts what is stored.
     pub(crate) fn seal(&self) -> &Seal {
         &self.0.seal
+    }
+
+    /// Somebody else changed it: what is kept is forgotten, and what is being read now is not kept.
+    pub(crate) fn forget(&self, fqn: &Fqn) {
+        self.0.written(fqn, None);
+    }
+
+    /// Anything may have changed.
+    pub(crate) fn forget_all(&self) {
+        for stripe in &self.0.stripes {
+            stripe.writes.fetch_add(1, Ordering::AcqRel);
+        }
+        self.0.cached.clear();
     }
 
     /// Forgets what it keeps of a namespace that was deleted.

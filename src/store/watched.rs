@@ -1,5 +1,7 @@
 //! Activation records, seen as they are put: whoever waits for one, or follows all of a namespace, learns of it here.
 //!
+//! What other nodes put is told by way of [`Far`], and what is put here is told to those who watch there.
+//!
 //! In front of another [`Activations`]. A record that nobody watches for costs one load of a counter, and so does a line of a
 //! guest that runs: lines are told to those who asked for them, on a channel of their own, so that a flood of them loses no
 //! record.
@@ -9,8 +11,8 @@
 //! - subscriptions are bounded, and a subscriber that is too slow loses the oldest records, is told how many, and holds
 //!   nobody up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -19,7 +21,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::{ActivationFilter, Activations, Page, Result};
 use crate::model::live::{Line, Listener};
-use crate::model::{Activation, ActivationId, Namespace, Timestamp};
+use crate::model::{
+    Action, ActionLimits, Activation, ActivationId, Annotations, Exec, Fqn, Namespace, Parameters,
+    Sequence, Timestamp, Version,
+};
 
 /// Records a subscriber may be behind.
 const BEHIND_MAX: usize = 256;
@@ -39,6 +44,25 @@ const SUBSCRIPTIONS_MAX_EACH: usize = 256;
 /// A line, or one that was too long.
 type Heard = Option<Arc<Line>>;
 
+/// What is told of records: one, or that so many were lost on the way.
+#[derive(Debug, Clone)]
+enum News {
+    Record(Arc<Activation>),
+    Lost(u64),
+}
+
+/// The other nodes of a cluster. None of this waits.
+pub(crate) trait Far: std::fmt::Debug + Send + Sync + 'static {
+    /// Somebody here begins to watch a namespace, perhaps with lines.
+    fn watch(&self, namespace: &Namespace, lines: bool);
+    /// A record was put here.
+    fn record(&self, record: &Arc<Activation>);
+    /// Whether anybody wants lines.
+    fn wants_lines(&self) -> bool;
+    /// A line was written here.
+    fn line(&self, namespace: &Namespace, line: &Line);
+}
+
 /// Who watches what.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
@@ -46,15 +70,16 @@ pub(crate) struct Hub {
     /// Those of them that want lines.
     listeners: AtomicUsize,
     closed: AtomicBool,
-    channels: DashMap<Namespace, broadcast::Sender<Arc<Activation>>>,
+    channels: DashMap<Namespace, broadcast::Sender<News>>,
     lines: DashMap<Namespace, broadcast::Sender<Heard>>,
+    far: OnceLock<Arc<dyn Far>>,
 }
 
 /// The records of one namespace, from the moment it was made, and the lines of what runs where that was asked for.
 pub(crate) struct Subscription {
     hub: Arc<Hub>,
     namespace: Namespace,
-    receiver: Option<broadcast::Receiver<Arc<Activation>>>,
+    receiver: Option<broadcast::Receiver<News>>,
     lines: Option<broadcast::Receiver<Heard>>,
     /// A record that came while so many lines waited, which were written before it.
     held: Option<(Arc<Activation>, usize)>,
@@ -104,6 +129,9 @@ impl Hub {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
         let receiver = Some(receiver?);
+        if let Some(far) = self.far.get() {
+            far.watch(namespace, lines);
+        }
         let lines = lines.then(|| {
             let channel = self.lines.entry(namespace.clone());
             let channel = channel.or_insert_with(|| broadcast::Sender::new(LINES_BEHIND_MAX));
@@ -126,27 +154,77 @@ impl Hub {
         self.lines.clear();
     }
 
-    fn announce(&self, record: &Arc<Activation>) {
+    /// From now on there are other nodes. Once.
+    pub(crate) fn reach(&self, far: Arc<dyn Far>) {
+        for channel in &self.channels {
+            far.watch(channel.key(), self.lines.contains_key(channel.key()));
+        }
+        drop(self.far.set(far));
+    }
+
+    /// Whether anybody here watches it.
+    pub(crate) fn watches(&self, namespace: &Namespace) -> bool {
+        self.channels.contains_key(namespace)
+    }
+
+    /// Tells those who watch here of a record, wherever it was put.
+    pub(crate) fn announce(&self, record: &Arc<Activation>) {
+        self.say(&record.namespace, || News::Record(Arc::clone(record)));
+    }
+
+    /// Tells those who watch here that so many records were lost on the way.
+    pub(crate) fn lose(&self, namespace: &Namespace, count: u64) {
+        self.say(namespace, || News::Lost(count));
+    }
+
+    fn say(&self, namespace: &Namespace, news: impl Fn() -> News) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        if let Some(channel) = self.channels.get(&record.namespace) {
+        if let Some(channel) = self.channels.get(namespace) {
             // Fails when nobody is left, which is no matter.
-            drop(channel.send(Arc::clone(record)));
+            drop(channel.send(news()));
         }
+    }
+
+    /// Tells those who watch here of a line, wherever it was written.
+    pub(crate) fn tell(&self, namespace: &Namespace, line: Line) {
+        if let Some(channel) = self.lines.get(namespace) {
+            let heard = (line.text.len() <= LINE_BYTES_MAX).then(|| Arc::new(line));
+            drop(channel.send(heard));
+        }
+    }
+}
+
+/// An action of which only the name is known: what a line says of its action.
+pub(super) fn named(fqn: Fqn, reached: Option<Fqn>) -> Action {
+    Action {
+        fqn,
+        version: Version::FIRST,
+        publish: false,
+        updated: Timestamp(0),
+        exec: Exec::Sequence(Sequence {
+            components: Vec::new(),
+        }),
+        parameters: Parameters::default(),
+        limits: ActionLimits::default(),
+        annotations: Annotations::default(),
+        revision: 0,
+        reached,
     }
 }
 
 impl Listener for Hub {
     fn listens(&self) -> bool {
         self.listeners.load(Ordering::Relaxed) > 0
+            || self.far.get().is_some_and(|far| far.wants_lines())
     }
 
     fn hear(&self, namespace: &Namespace, line: Line) {
-        if let Some(channel) = self.lines.get(namespace) {
-            let heard = (line.text.len() <= LINE_BYTES_MAX).then(|| Arc::new(line));
-            drop(channel.send(heard));
+        if let Some(far) = self.far.get() {
+            far.line(namespace, &line);
         }
+        self.tell(namespace, line);
     }
 }
 
@@ -189,7 +267,8 @@ impl Subscription {
                 },
             };
             match record {
-                Ok(record) => {
+                Ok(News::Lost(count)) => return Seen::Missed(count),
+                Ok(News::Record(record)) => {
                     let before = self.lines.as_ref().map_or(0, broadcast::Receiver::len);
                     self.held = Some((record, before));
                 }
@@ -240,6 +319,9 @@ impl Activations for Watched {
     fn put(&self, record: Arc<Activation>) -> Result<()> {
         self.inner.put(Arc::clone(&record))?;
         self.hub.announce(&record);
+        if let Some(far) = self.hub.far.get() {
+            far.record(&record);
+        }
         Ok(())
     }
 
@@ -281,29 +363,13 @@ impl Activations for Watched {
 mod tests {
     use super::super::suite::record;
     use super::*;
-    use crate::model::{
-        Action, ActionLimits, Annotations, Exec, Fqn, Parameters, Sequence, Version,
-    };
 
     fn guest() -> Namespace {
         Namespace::parse("guest").unwrap()
     }
 
     fn line(text: &str) -> Line {
-        let action = Action {
-            fqn: Fqn::parse("/guest/a", &guest()).unwrap(),
-            version: Version::FIRST,
-            publish: false,
-            updated: Timestamp(1),
-            exec: Exec::Sequence(Sequence {
-                components: Vec::new(),
-            }),
-            parameters: Parameters::default(),
-            limits: ActionLimits::default(),
-            annotations: Annotations::default(),
-            revision: 0,
-            reached: None,
-        };
+        let action = named(Fqn::parse("/guest/a", &guest()).unwrap(), None);
         Line {
             id: ActivationId(1),
             action: Arc::new(action),

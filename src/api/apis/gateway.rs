@@ -1,6 +1,6 @@
 //! `/api/{tenant}/{base}/{rel}`: requests to APIs, handed on to the web actions they lead to, in process.
 //!
-//! What an API's document says is read once and kept; a change made here makes the next request read it again. A tenant
+//! What an API's document says is read once and kept; a change, made here or heard of, makes the next request read it again. A tenant
 //! is known by its uuid, which goes with its namespace: a namespace that was deleted, blocked or made anew has no APIs
 //! under the old one.
 
@@ -41,11 +41,17 @@ struct Gate {
 
 /// The APIs of tenants, ready to be looked up.
 #[derive(Default)]
-pub(in crate::api) struct Gates {
+pub(crate) struct Gates {
     kept: DashMap<Uuid, Arc<Gate>>,
     /// Bytes of the documents behind what is kept, as they were when they were read.
     bytes: AtomicUsize,
     changes: AtomicU64,
+}
+
+impl std::fmt::Debug for Gates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gates({} kept)", self.kept.len())
+    }
 }
 
 impl Gates {
@@ -53,6 +59,18 @@ impl Gates {
     pub(super) fn forget(&self, tenant: Uuid) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.kept.remove(&tenant);
+    }
+
+    /// Another node changed an API of `namespace`.
+    pub(crate) fn forget_namespace(&self, namespace: &Namespace) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.kept.retain(|_, gate| gate.namespace != *namespace);
+    }
+
+    /// Any may have changed.
+    pub(crate) fn forget_all(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.kept.clear();
     }
 
     async fn of(&self, front: &Front, tenant: Uuid) -> Result<Option<Arc<Gate>>> {
@@ -159,7 +177,12 @@ impl From<Error> for Refused {
 async fn enter(front: &Front, mut request: Request) -> std::result::Result<Entered, Refused> {
     let nothing = || Refused::from(Error::no_route());
     let (tenant, path) = tenant(request.uri().path()).ok_or_else(nothing)?;
-    let gate = front.gates.of(front, tenant).await?.ok_or_else(nothing)?;
+    let gate = front
+        .state
+        .gates
+        .of(front, tenant)
+        .await?
+        .ok_or_else(nothing)?;
     let (api, route) = find(&gate.apis, path).ok_or_else(nothing)?;
     let method = request.method();
     let Some(backend) = operation(route, method) else {

@@ -20,7 +20,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-pub(super) use gateway::{Gates, answer, tenant};
+pub(crate) use gateway::Gates;
+pub(super) use gateway::{answer, tenant};
 
 use super::error::{Error, Result};
 use super::extract::payload;
@@ -245,7 +246,7 @@ impl Desk<'_> {
             }
             let (items, namespace) = (&self.front.state.store.items, &self.identity.namespace);
             let deleted = items.delete(namespace, Shelf::Apis, &base).await;
-            self.front.gates.forget(self.identity.uuid);
+            self.front.state.gates.forget(self.identity.uuid);
             deleted?;
             return Ok(json!({}));
         }
@@ -284,7 +285,7 @@ impl Desk<'_> {
         };
         let (items, namespace) = (&self.front.state.store.items, &self.identity.namespace);
         let written = items.put(namespace, Shelf::Apis, item, Some(expect)).await;
-        self.front.gates.forget(self.identity.uuid);
+        self.front.state.gates.forget(self.identity.uuid);
         match written {
             Ok(_) => Ok(true),
             Err(store::Error::Conflict) => Ok(false),

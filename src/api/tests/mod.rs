@@ -248,6 +248,7 @@ impl Site {
             keys: Arc::new(keys),
             throttle: Arc::new(Throttle::default()),
             hub,
+            gates: Arc::default(),
             invoker: Arc::clone(&invoker) as Arc<dyn Invoke>,
             uploads: Arc::new(Compiler),
             ready: Arc::new(move || is_ready.lock().clone()),

@@ -19,6 +19,9 @@
 //! | `a:{home}` | hash | accepted work by id |
 //! | `g:{home}` | hash | how often runs of it began |
 //! | `o:{home}` | string | the node that answers for it |
+//! | `watched` | sorted set | which node watches records or lines of which namespace, by how long |
+//! | `live:{namespace}` | channel | records and lines as they come |
+//! | `sweeper` | string | the node that tidies up |
 //! | `all:what` | set | namespaces (or homes) that have such things, or had |
 
 use uuid::Uuid;
@@ -158,6 +161,23 @@ impl Keys {
             All::Homes => "homes",
         };
         format!("{}:all:{what}", self.prefix)
+    }
+
+    /// Who watches what.
+    pub(super) fn watched(&self) -> String {
+        format!("{}:watched", self.prefix)
+    }
+
+    /// Where records of a namespace are told.
+    pub(super) fn channel(&self, namespace: &Namespace) -> String {
+        self.tagged("live", namespace.as_str())
+    }
+
+    /// The namespace whose channel this is.
+    pub(super) fn channel_of(&self, channel: &str) -> Option<Namespace> {
+        let rest = channel.strip_prefix(&self.kind("live"))?;
+        let name = rest.strip_prefix('{')?.strip_suffix('}')?;
+        Namespace::parse(name).ok()
     }
 
     /// Who tidies up now.

@@ -26,8 +26,10 @@ mod activations;
 mod answer;
 mod codes;
 mod entities;
+mod invalidate;
 mod items;
 mod keys;
+mod live;
 mod purge;
 mod record;
 mod retention;
@@ -41,12 +43,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::embedded::Config;
+use super::watched::Hub;
 use super::{Error, Result, Store};
 use crate::link::{Batch, Cmd, FromRedisValue, Link, Script, Value};
 
 pub(crate) use accepted::Homes;
 use answer::failed;
+pub(crate) use invalidate::Change;
 use keys::Keys;
+use live::Live;
 pub(crate) use writer::Writer;
 
 /// Longest time the end waits for records to be written.
@@ -70,6 +75,17 @@ pub(crate) struct Shared {
     pub(crate) writer: Writer,
     /// Where accepted work is kept, of nodes alive and dead.
     pub(crate) homes: Homes,
+    link: Link,
+    keys: Keys,
+    live: Live,
+}
+
+impl Shared {
+    /// Tells what other nodes change, and `hub` the records they put, until the future is dropped. `tell` must not wait.
+    pub(crate) async fn follow(&self, hub: Arc<Hub>, tell: impl Fn(Change) + Send + Sync) {
+        let (link, keys) = (self.link.clone(), self.keys.clone());
+        invalidate::follow(link, keys, (self.live.clone(), hub), tell).await;
+    }
 }
 
 /// Ends the store.
@@ -116,6 +132,9 @@ pub(crate) fn open(
     let shared = Shared {
         writer: writer.clone(),
         homes: homes.clone(),
+        link: link.clone(),
+        keys: keys.clone(),
+        live: Live::new(link.clone(), keys.clone(), node, writer.clone()),
     };
     let keeper = Keeper {
         writer: writer.clone(),

@@ -169,7 +169,7 @@ impl std::fmt::Debug for Writer {
 }
 
 /// About what a record takes in memory while it waits.
-fn weight(record: &Activation) -> usize {
+pub(super) fn weight(record: &Activation) -> usize {
     const FIXED: usize = 512;
     FIXED
         + record.response.result.get().len()
