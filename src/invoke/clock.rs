@@ -642,3 +642,7 @@ fn fire_id(generation: ActivationId, due: Timestamp) -> ActivationId {
 #[cfg(test)]
 #[path = "clock_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "clock_nodes_tests.rs"]
+mod nodes_tests;

@@ -79,7 +79,7 @@ pub(in crate::invoke) async fn rig(config: Config) -> Rig {
     rig_over(config, store, ground)
 }
 
-fn rig_over(config: Config, store: Store, ground: Ground) -> Rig {
+pub(in crate::invoke) fn rig_over(config: Config, store: Store, ground: Ground) -> Rig {
     let fake = Fake::new(1000);
     let queue = MemoryQueue::new(queue::Config::default(), Arc::clone(&store.accepted));
     let pool = Pool::new(&pool::Config::default(), Arc::clone(&fake) as _, 1 << 30);

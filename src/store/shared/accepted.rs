@@ -80,9 +80,20 @@ struct Inner {
     /// Orders work within a home.
     order: AtomicU64,
     /// Where work is that was accepted here or adopted.
-    places: DashMap<ActivationId, Arc<str>>,
+    places: DashMap<ActivationId, Place>,
     waiting: Mutex<Vec<Waiting>>,
     wake: Notify,
+}
+
+/// The home of a piece of work; and another, where it was accepted here and adopted, too, as a time is that the clocks of two
+/// nodes found due.
+#[derive(Debug, Clone)]
+struct Place(Arc<str>, Option<Arc<str>>);
+
+impl Place {
+    fn homes(self) -> impl Iterator<Item = Arc<str>> {
+        std::iter::once(self.0).chain(self.1)
+    }
 }
 
 /// A piece of work whose caller waits.
@@ -182,7 +193,7 @@ impl Homes {
             adopt.arg(dead).arg(&self.0.node);
             let verdict: String = self.0.call(&ADOPT, &adopt, &key).await?;
             match verdict.as_str() {
-                "adopted" => found.extend(self.0.load(&home.name.into()).await?),
+                "adopted" => found.extend(self.0.load(&home.name.into(), true).await?),
                 "empty" => self.0.strike(&home.name).await?,
                 _ => {}
             }
@@ -209,8 +220,9 @@ impl Homes {
         Ok(())
     }
 
-    fn place(&self, id: ActivationId) -> Option<Arc<str>> {
-        self.0.places.get(&id).map(|home| Arc::clone(&home))
+    fn place(&self, id: ActivationId) -> impl Iterator<Item = Arc<str>> {
+        let place = self.0.places.get(&id).map(|place| place.clone());
+        place.into_iter().flat_map(Place::homes)
     }
 }
 
@@ -261,6 +273,24 @@ impl Inner {
     ) -> Result<T> {
         let answer = self.link.call(script, command).await;
         answer.map_err(|error| failed(error, key))
+    }
+
+    fn settle(&self, id: ActivationId) {
+        let place = self.places.remove(&id);
+        for home in place.into_iter().flat_map(|(_, place)| place.homes()) {
+            self.writer.settle(home, id);
+        }
+    }
+
+    /// Notes that work is in this home.
+    fn settle_in(&self, id: ActivationId, home: &Arc<str>) {
+        let mut place = self
+            .places
+            .entry(id)
+            .or_insert_with(|| Place(Arc::clone(home), None));
+        if place.0 != *home {
+            place.1 = Some(Arc::clone(home));
+        }
     }
 
     /// Where this node's new work goes.
@@ -339,7 +369,7 @@ impl Inner {
     }
 
     /// The work in a home that is this node's now.
-    async fn load(&self, home: &Arc<str>) -> Result<Vec<(u64, Pending)>> {
+    async fn load(&self, home: &Arc<str>, is_adopted: bool) -> Result<Vec<(u64, Pending)>> {
         let key = self.keys.begun(home);
         let mut begun = std::collections::HashMap::new();
         for (id, count) in self.scan(&key).await? {
@@ -357,7 +387,9 @@ impl Inner {
                 self.remove(home, id).await?;
                 continue;
             }
-            self.places.insert(id, Arc::clone(home));
+            if is_adopted {
+                self.settle_in(id, home);
+            }
             let pending = Pending {
                 id,
                 work: entry.work,
@@ -377,7 +409,7 @@ impl Inner {
             accept.arg(&self.node);
             for one in waiting {
                 // Before it is sent: whether it was executed may never be known, and it is settled then.
-                self.places.insert(one.id, Arc::clone(&home));
+                self.settle_in(one.id, &home);
                 accept.arg(&one.id.0.to_be_bytes()).arg(&one.entry);
             }
             if self.call::<bool>(&ACCEPT, &accept, &key).await? {
@@ -417,9 +449,7 @@ async fn accept_for(homes: std::sync::Weak<Inner>) {
         for one in waiting {
             if result.is_err() {
                 // It may be there all the same, and its caller is told that it is not.
-                if let Some((_, home)) = inner.places.remove(&one.id) {
-                    inner.writer.settle(home, one.id);
-                }
+                inner.settle(one.id);
             }
             drop(one.reply.send(result.clone()));
         }
@@ -462,31 +492,28 @@ impl Accepted for Homes {
     }
 
     fn begin(&self, id: ActivationId) {
-        if let Some(home) = self.place(id) {
+        for home in self.place(id) {
             self.0.writer.begin(home, id);
         }
     }
 
     async fn begin_durably(&self, id: ActivationId) -> Result<()> {
-        let Some(home) = self.place(id) else {
-            return Ok(());
-        };
-        let keys = &self.0.keys;
-        let key = keys.accepted(&home);
-        let mut begin = BEGIN.call(&[&keys.begun(&home), &key, &keys.owner(&home)]);
-        begin.arg(&self.0.node).arg(&id.0.to_be_bytes());
-        match self.0.call::<u32>(&BEGIN, &begin, &key).await? {
-            0 => Err(Error::Unavailable(
-                "another node answers for this work".to_owned(),
-            )),
-            _ => Ok(()),
+        for home in self.place(id) {
+            let keys = &self.0.keys;
+            let key = keys.accepted(&home);
+            let mut begin = BEGIN.call(&[&keys.begun(&home), &key, &keys.owner(&home)]);
+            begin.arg(&self.0.node).arg(&id.0.to_be_bytes());
+            if self.0.call::<u32>(&BEGIN, &begin, &key).await? == 0 {
+                return Err(Error::Unavailable(
+                    "another node answers for this work".to_owned(),
+                ));
+            }
         }
+        Ok(())
     }
 
     fn settle(&self, id: ActivationId) {
-        if let Some((_, home)) = self.0.places.remove(&id) {
-            self.0.writer.settle(home, id);
-        }
+        self.0.settle(id);
     }
 
     /// This node's own and what it adopted; of the whole cluster the others know the rest.
@@ -495,7 +522,7 @@ impl Accepted for Homes {
         let mut found = Vec::new();
         for home in self.homes().await? {
             if home.owner == self.0.node {
-                found.extend(self.0.load(&home.name.into()).await?);
+                found.extend(self.0.load(&home.name.into(), false).await?);
             }
         }
         found.sort_by_key(|(order, _)| *order);
