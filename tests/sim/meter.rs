@@ -48,6 +48,9 @@ pub(crate) struct Tally {
     pub(crate) rounds: u64,
 }
 
+/// The key that all nodes write.
+pub(crate) const SHARED: u64 = u64::MAX;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -56,6 +59,8 @@ pub(crate) struct Meter {
     pub(crate) tallies: [Tally; Kind::ALL.len()],
     /// Batches for each of [`SHARDS`].
     pub(crate) rounds: [u64; SHARDS.len()],
+    /// Commands to the one key that all nodes write: the list of namespaces with lanes that are due.
+    pub(crate) shared: u64,
     /// What was counted before is warm-up.
     since: Us,
 }
@@ -68,6 +73,7 @@ impl Meter {
             connections: connections.into(),
             tallies: [Tally::default(); Kind::ALL.len()],
             rounds: [0; SHARDS.len()],
+            shared: 0,
             since,
         }
     }
@@ -90,6 +96,7 @@ impl Meter {
         if counts {
             let cost = kind.cost();
             tally.commands += 1;
+            self.shared += u64::from(key == SHARED);
             tally.exec_us += cost.us;
             tally.bytes_in += cost.bytes_in;
             tally.bytes_out += cost.bytes_out;

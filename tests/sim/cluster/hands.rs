@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{CPU_SHARE, Cluster, Event, Hints, LOOK_LANES, LOOK_NAMESPACES, us};
 use crate::costs::{Kind, ONE_WAY_US, Us};
+use crate::meter::SHARED;
 use crate::node::{Known, Start};
 use crate::redis::Holder;
 use crate::scheduler::placement::{self, Due, Holding};
@@ -235,7 +236,9 @@ impl Cluster<'_> {
         };
         let until = self.now.saturating_sub(cut);
         let (seen, asked) = self.redis.look(until, LOOK_NAMESPACES, LOOK_LANES);
-        self.send(node, 0, Kind::Look, seen.len() as u64);
+        let lanes = seen.len() as u64;
+        self.meter
+            .send(self.now, node as usize, SHARED, Kind::Look, lanes);
         for _ in 0..asked {
             let anywhere = self.random.below(1 << 20) as u32;
             self.send(node, anywhere, Kind::Look, 0);

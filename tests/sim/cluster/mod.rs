@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::costs::{Kind, ONE_WAY_US, Us};
-use crate::meter::Meter;
+use crate::meter::{Meter, SHARED};
 use crate::node::Node;
 use crate::redis::Redis;
 use crate::scheduler::idle::{self, History};
@@ -238,13 +238,13 @@ impl<'a> Cluster<'a> {
 
     fn marks(&mut self, node: u32, lane: u32, count: u64) {
         // The namespace's list is elsewhere than the lane, and the list of namespaces is at one place.
-        for at in 0..count {
-            let place = if at == 0 {
-                !self.redis.lanes[lane as usize].namespace
-            } else {
-                0
-            };
-            self.send(node, place, Kind::Due, 0);
+        if count > 0 {
+            let namespace = self.redis.lanes[lane as usize].namespace;
+            self.send(node, !namespace, Kind::Due, 0);
+        }
+        if count > 1 {
+            let (now, node) = (self.now, node as usize);
+            self.meter.send(now, node, SHARED, Kind::Due, 0);
         }
     }
 
