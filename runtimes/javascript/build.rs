@@ -4,7 +4,7 @@
 use std::{env, fs, path::Path};
 
 /// Bytes of the stack in linear memory. engine/unit.c says how much of it JavaScript may take.
-const STACK_BYTES: usize = 1 << 20;
+const STACK_BYTES: usize = 2 << 20;
 
 /// How QuickJS asks whether the stack is deep enough, and how it is asked here: the function becomes part of each that asks, and
 /// brings room with it. A level of recursion then takes about as much of the stack that can be seen, in linear memory, as of

@@ -36,7 +36,7 @@ source_of cpython "$debian/pool/main/p/python3.13/python3.13_$python.orig.tar.xz
 source_of zlib "$debian/pool/main/z/zlib/zlib_1.3.dfsg+really$zlib.orig.tar.gz" "$zlib_sha256"
 [ -d "tzdata-$tzdata" ] || python3 -m pip install -q --no-deps --target "tzdata-$tzdata" "tzdata==$tzdata"
 [ -d node_modules ] || npm install --no-save --silent "$wizer"
-# The parser counts its own depth; 2,000 rules fit into the host's stack (sandbox.stack_kib), 4,000 do not.
+# The parser counts its own depth; 2,000 rules fit into the host's stack (sandbox.large_stack_kib), 4,000 do not.
 sed -i 's/MAXSTACK 4000/MAXSTACK 2000/' cpython/Parser/parser.c
 
 # --- a C library for wasm32-wasip1, as clang looks for it ---

@@ -215,6 +215,7 @@ impl Instance for ComponentInstance {
             self.store.data_mut().p2 = Some(Box::new(p2));
         }
         self.store.set_epoch_deadline(TICKS_FIRST);
+        self.stack.begin();
         let deadline = input.deadline;
         let ended = until(deadline, self.call(&input)).await;
         let host = self.store.data_mut();

@@ -86,8 +86,10 @@ pub(crate) struct Config {
 
     /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
     pub(crate) stacks: u32,
-    /// Bytes of stack a guest may use, KiB.
+    /// Bytes of stack a guest of the small class may use, KiB.
     pub(crate) stack_kib: usize,
+    /// Bytes of stack one of the large class may use, KiB. The engine for JavaScript counts on the default.
+    pub(crate) large_stack_kib: usize,
     /// How often running guests yield, microseconds.
     pub(crate) tick_us: u64,
 }
@@ -120,6 +122,7 @@ impl Default for Config {
             listener: None,
             stacks: 2048,
             stack_kib: 512,
+            large_stack_kib: 4096,
             tick_us: 1000,
         }
     }

@@ -38,6 +38,8 @@ const MAPS_PER_PROGRAM: u64 = 4;
 const MAPS_SPARE: u64 = 4096;
 /// Taken for the machine's memory when it cannot be read.
 const MEMORY_BYTES_GUESS: u64 = 2 << 30;
+/// Bytes of a large class's stack that stay resident when it is nobody's.
+const STACK_KEPT_BYTES: usize = 16 << 10;
 /// Stack for host functions under the guest's.
 const HOST_STACK_BYTES: usize = 512 << 10;
 
@@ -130,11 +132,16 @@ impl Engines {
 /// Settings that code generation depends on; without a pool, for a compiler.
 pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config {
     let mut engine = wasmtime::Config::new();
+    let stack_kib = match class {
+        Class::Small => config.stack_kib,
+        Class::Large => config.large_stack_kib,
+    };
     engine
         .epoch_interruption(true)
-        .max_wasm_stack(config.stack_kib << 10)
-        .async_stack_size((config.stack_kib << 10) + HOST_STACK_BYTES)
-        .async_stack_zeroing(false)
+        .max_wasm_stack(stack_kib << 10)
+        .async_stack_size((stack_kib << 10) + HOST_STACK_BYTES)
+        // What a deep recursion touched goes back to the system with its stack; small ones may keep all they have.
+        .async_stack_zeroing(class == Class::Large)
         .generate_address_map(false)
         .native_unwind_info(false)
         .wasm_memory64(false)
@@ -153,11 +160,14 @@ pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config
 }
 
 fn check(config: &Config) -> Result<(), String> {
-    if !(64..=8192).contains(&config.stack_kib) {
-        return Err(format!(
-            "stack_kib is {}; it must be between 64 and 8192",
-            config.stack_kib
-        ));
+    let stacks = [
+        ("stack_kib", config.stack_kib),
+        ("large_stack_kib", config.large_stack_kib),
+    ];
+    for (name, kib) in stacks {
+        if !(64..=8192).contains(&kib) {
+            return Err(format!("{name} is {kib}; it must be between 64 and 8192"));
+        }
     }
     if config.large_memory_mib_max > 4096 {
         return Err(format!(
@@ -235,7 +245,10 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String>
                 return Ok(Pooled {
                     engine,
                     slots,
-                    stacks: Stacks::new(config.stacks / 2),
+                    stacks: match class {
+                        Class::Small => Stacks::new(config.stacks / 2),
+                        Class::Large => Stacks::of_large(config.stacks / 2),
+                    },
                 });
             }
             Err(error) if fixed || u64::from(slots) <= SLOTS_MIN => {
@@ -274,6 +287,7 @@ fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
             .max_tables_per_component(64)
             .total_tables(slots.saturating_mul(2))
             .max_tables_per_module(8)
+            .async_stack_keep_resident(STACK_KEPT_BYTES)
             .table_elements(config.table_elements_max as usize)
             .max_memory_size(config.large_memory_mib_max << 20)
             .linear_memory_keep_resident(config.large_keep_resident_kib << 10)

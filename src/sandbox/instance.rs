@@ -310,6 +310,7 @@ impl Instance for CoreInstance {
         self.sound = false;
         self.store.data_mut().begin(&mut input, false);
         self.store.set_epoch_deadline(TICKS_FIRST);
+        self.stack.begin();
         let deadline = input.deadline;
         let outcome = match until(deadline, self.call(&input)).await {
             None => Outcome::TimedOut,

@@ -7,6 +7,9 @@
 //! wasmtime has no function for that. What it does have is that a stack whose function panicked goes back to the pool
 //! and not to its store; so giving back is a call to a host function that unwinds, caught here. It allocates nothing
 //! in the guest and costs a few microseconds, paid only by instances beyond the number that may keep theirs.
+//!
+//! A recursion may touch megabytes of a large class's stack. What was touched stays until the stack goes back to the pool,
+//! which gives most of it to the system; so a stack that was used deeply is not kept.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,16 +17,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::{Func, Store, TypedFunc};
 
 use super::host::Host;
+use super::language::Pagemap;
 
 /// A page of the host, which stacks begin at the end of.
 const STACK_PAGE_BYTES: usize = 4096;
 
+/// Where a look is taken for whether a stack was used deeply, from its beginning, and how far.
+const DEEP_BYTES: usize = 128 << 10;
+const LOOK_BYTES: usize = 64 << 10;
+/// Runs that take less can have touched some hundred KiB for the first time. A look takes 1.2 µs.
+const LONG: Duration = Duration::from_micros(50);
+
 /// The stacks of a class that may be kept.
 pub(super) struct Stacks {
+    /// What tells which were used deeply, where they are large.
+    pagemap: Option<Pagemap>,
     kept: AtomicU32,
     kept_max: u32,
 }
@@ -32,9 +46,27 @@ impl Stacks {
     /// At most `kept_max` instances keep a stack.
     pub(super) fn new(kept_max: u32) -> Arc<Self> {
         Arc::new(Self {
+            pagemap: None,
             kept: AtomicU32::new(0),
             kept_max,
         })
+    }
+
+    /// As [`Stacks::new`], but that those that were used deeply are given back.
+    pub(super) fn of_large(kept_max: u32) -> Arc<Self> {
+        Arc::new(Self {
+            pagemap: Some(Pagemap::open()),
+            kept: AtomicU32::new(0),
+            kept_max,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Stacks {
+    /// How many are kept.
+    pub(super) fn kept(&self) -> u32 {
+        self.kept.load(Ordering::Relaxed)
     }
 }
 
@@ -43,6 +75,10 @@ pub(super) struct Keep {
     stacks: Arc<Stacks>,
     keeps: bool,
     give_back: Option<TypedFunc<(), ()>>,
+    /// When the run that goes on began.
+    began: Option<Instant>,
+    /// Whether it was ever looked at.
+    looked: bool,
     /// First address and length of what a call uses of the kept stack, about.
     used: (usize, usize),
 }
@@ -57,6 +93,8 @@ impl Keep {
             stacks: Arc::clone(stacks),
             keeps: false,
             give_back: None,
+            began: None,
+            looked: false,
             used: (0, 0),
         }
     }
@@ -66,12 +104,24 @@ impl Keep {
         self.used
     }
 
+    /// Begins a run.
+    pub(super) fn begin(&mut self) {
+        // A small one costs nothing to keep.
+        if self.stacks.pagemap.is_some() {
+            self.began = Some(Instant::now());
+        }
+    }
+
     /// Settles the stack after a run: it is kept if that is possible, or given back.
     pub(super) async fn settle(&mut self, store: &mut Store<Host>) {
         if self.keeps {
-            return;
-        }
-        if self.claim() {
+            if !self.is_deep() {
+                return;
+            }
+            self.keeps = false;
+            self.used = (0, 0);
+            self.stacks.kept.fetch_sub(1, Ordering::Relaxed);
+        } else if self.claim() {
             self.used = used(store).await;
             return;
         }
@@ -90,6 +140,21 @@ impl Keep {
             }
         })
         .await;
+    }
+
+    /// Whether the kept stack was used deeply, as far as that is looked at: after the first run and after long ones.
+    fn is_deep(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.looked, true);
+        let is_long = self.began.is_some_and(|began| began.elapsed() >= LONG);
+        if !is_first && !is_long {
+            return false;
+        }
+        let (address, _) = self.used;
+        let pagemap = self.stacks.pagemap.as_ref().filter(|_| address > 0);
+        pagemap.is_some_and(|pagemap| {
+            let below = address.saturating_sub(DEEP_BYTES);
+            pagemap.is_written_below(below, LOOK_BYTES)
+        })
     }
 
     fn claim(&mut self) -> bool {

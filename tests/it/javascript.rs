@@ -211,6 +211,25 @@ fn what_nobody_catches_ends_the_instance_and_the_next_call_has_a_fresh_one() {
 }
 
 #[test]
+fn recursion_goes_as_deep_as_programs_go() {
+    let tenant = shared().tenant();
+    let code = "let runs = 0;
+        const sum = n => n ? n + sum(n - 1) : 0;
+        const nest = n => n ? [nest(n - 1)] : [];
+        class Node { constructor(n) { this.next = n ? new Node(n - 1) : null; } depth() { return this.next ? 1 + this.next.depth() : 0; } }
+        function main() {
+          runs++;
+          return { runs, sum: sum(3000), nest: JSON.stringify(nest(500)).length, depth: new Node(1000).depth() };
+        }";
+    put(&tenant, "deep", code);
+    for runs in 1..=3 {
+        let found = tenant.result("deep", &json!({})).expect(200).json();
+        let expected = json!({ "runs": runs, "sum": 4_501_500, "nest": 1002, "depth": 1000 });
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn deep_recursion_is_a_range_error_and_the_instance_lives_on() {
     let tenant = shared().tenant();
     let rows = [

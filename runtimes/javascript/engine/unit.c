@@ -4,10 +4,10 @@
 #include "engine.h"
 #include <malloc.h>
 
-/* What JavaScript may take of the stack in linear memory (build.rs gives it 1 MiB). WebAssembly keeps a second stack that no
- * program can look at, 512 KiB by the host's default: a call of JavaScript takes more of that one than of this, so the
+/* What JavaScript may take of the stack in linear memory (build.rs gives it 2 MiB). WebAssembly keeps a second stack that no
+ * program can look at, 4 MiB by the host's default: a call of JavaScript takes more of that one than of this, so the
  * limit here has to stop a recursion before the other one ends. */
-#define STACK_BYTES_MAX (224 * 1024)
+#define STACK_BYTES_MAX (1792 * 1024)
 
 /* Garbage in cycles that an instance may gather before the collector looks for it. */
 #define GARBAGE_BYTES_MAX (256 * 1024)

@@ -11,24 +11,32 @@ use std::os::unix::fs::FileExt as _;
 const ENTRY_BYTES: usize = 8;
 /// Entries read at a time.
 const ENTRIES: usize = 2048;
+/// As many, where few are asked for: a buffer that is soon zeroed.
+const FEW_ENTRIES: usize = 64;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 /// A file's page, or one shared with another process.
 const SHARED: u64 = 1 << 61;
 
 /// The kernel's map of this process's pages.
-pub(super) struct Pagemap {
+pub(in super::super) struct Pagemap {
     file: Option<File>,
     page_bytes: usize,
 }
 
 impl Pagemap {
     /// Opens it; where there is none, everything counts as written to.
-    pub(super) fn open() -> Self {
+    pub(in super::super) fn open() -> Self {
         Self {
             file: File::open("/proc/self/pagemap").ok(),
             page_bytes: rustix::param::page_size(),
         }
+    }
+
+    /// Whether one of a few pages below `address` was written to; not, where there is no map.
+    pub(in super::super) fn is_written_below(&self, address: usize, bytes: usize) -> bool {
+        let from = address.saturating_sub(bytes);
+        self.count(from, bytes).is_some_and(|pages| pages > 0)
     }
 
     /// Bytes of the whole pages from `address` on that were written to since they were mapped.
@@ -41,10 +49,20 @@ impl Pagemap {
         let file = self.file.as_ref()?;
         let pages = bytes.div_ceil(self.page_bytes);
         let mut at = (address / self.page_bytes * ENTRY_BYTES) as u64;
-        let mut buffer = [0_u8; ENTRIES * ENTRY_BYTES];
         let (mut left, mut own) = (pages, 0);
+        let (mut few, mut many);
+        let buffer: &mut [u8] = match pages > FEW_ENTRIES {
+            true => {
+                many = [0; ENTRIES * ENTRY_BYTES];
+                &mut many
+            }
+            false => {
+                few = [0; FEW_ENTRIES * ENTRY_BYTES];
+                &mut few
+            }
+        };
         while left > 0 {
-            let count = left.min(ENTRIES);
+            let count = left.min(buffer.len() / ENTRY_BYTES);
             let piece = buffer.get_mut(..count * ENTRY_BYTES)?;
             file.read_exact_at(piece, at).ok()?;
             own += piece

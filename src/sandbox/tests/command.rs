@@ -72,7 +72,8 @@ async fn the_exit_status_decides() {
         .run(&command("", &format!("{CAT} (unreachable)")), input("{}"))
         .await;
     assert!(matches!(run.outcome, Outcome::Died(_)));
-    assert_eq!(texts(&run), ["{}"]);
+    let reason = "The action trapped: wasm `unreachable` instruction executed.";
+    assert_eq!(texts(&run)[..2], ["{}", reason]);
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! The core ABI: answers, deaths, deadlines, memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::harness::*;
+use crate::sandbox::engine::Class;
 use crate::sandbox::{Outcome, Sandbox, StartError};
 
 const LOOP: &str = "(loop $again (br $again)) (unreachable)";
@@ -381,5 +383,25 @@ async fn more_idle_instances_than_stacks_all_serve_again() {
                 assert!(instance.reusable());
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stack_that_was_used_deeply_is_not_kept() {
+    let lab = Lab::new();
+    let stacks = Arc::clone(lab.sandbox.inner.engines.stacks(Class::Large));
+    // Parameters longer than `{}` make it call itself 20,000 times.
+    let down = "(func $down (param i32) (result i32)
+        (if (result i32) (local.get 0)
+          (then (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1)))))
+          (else (i32.const 0))))";
+    let run = format!(
+        "(drop (call $down (select (i32.const 20000) (i32.const 1) (i32.gt_u (local.get $len) (i32.const 2))))) {ECHO}"
+    );
+    let mut instance = lab.instance(&large(down, &run)).await;
+    for (params, kept) in [("{}", 1), ("{\"deep\":1}", 0), ("{}", 1), ("{}", 1)] {
+        let run = instance.run(input(params)).await.unwrap();
+        assert_eq!(run.outcome, answered(params));
+        assert_eq!(stacks.kept(), kept, "{params}");
     }
 }
