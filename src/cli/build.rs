@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Session;
 use super::failure::{Failure, Result};
 use super::folder::Folder;
+use super::pack::pack;
 use crate::config::Environment;
 
 /// `wisp build …`
@@ -26,6 +27,7 @@ Examples:
 The folder's action.toml says what its code is called and, if need be, how it is built:
   code = \"hello.wasm\"
   build = \"make hello.wasm\"
+JavaScript and Python are zipped: code = \"hello.zip\" makes one, code = \".\" does without a file.
 
 Other tools than the usual are named by WISP_CARGO, WISP_CC and WISP_ZIG, each with its first arguments.")]
 pub(super) struct Build {
@@ -45,8 +47,10 @@ impl Build {
                 ));
                 continue;
             };
-            let size = std::fs::metadata(&code).map(|code| code.len());
-            let size = size.unwrap_or_default();
+            let size = match code.is_dir() {
+                true => u64::try_from(pack(&code)?.len()).unwrap_or(u64::MAX),
+                false => std::fs::metadata(&code).map_or(0, |code| code.len()),
+            };
             let shown = code.display().to_string();
             let what = json!({ "name": folder.name, "code": shown, "bytes": size });
             let text = format!("built {}: {shown}, {size} bytes", folder.name);
@@ -70,6 +74,13 @@ pub(super) fn build(session: Session<'_>, folder: &Folder) -> Result<()> {
         step.run(session, folder.path())
             .map_err(|f| f.while_trying(&format!("Unable to build {}", folder.name)))?;
     }
+    if packs(folder) {
+        let zip = pack(folder.path())?;
+        let file = folder.path().join(code);
+        std::fs::write(&file, zip).map_err(|error| {
+            Failure::general(format!("cannot write '{}': {error}", file.display()))
+        })?;
+    }
     match folder.missing() {
         None => Ok(()),
         Some(code) if steps.is_empty() => {
@@ -92,7 +103,17 @@ pub(super) fn makes_code(folder: &Folder) -> bool {
         Some(Language::Python | Language::Wat) | None => false,
         Some(_) => true,
     };
-    folder.code_in_folder().is_some() && (folder.build.is_some() || compiled)
+    folder.code_in_folder().is_some() && (folder.build.is_some() || compiled || packs(folder))
+}
+
+/// Whether its code is the zip of its own files.
+fn packs(folder: &Folder) -> bool {
+    let code = folder.code_in_folder().and_then(Path::extension);
+    let is_source = matches!(
+        language(folder),
+        Some(Language::JavaScript | Language::Python)
+    );
+    folder.build.is_none() && is_source && code.is_some_and(|extension| extension == "zip")
 }
 
 fn language(folder: &Folder) -> Option<Language> {
@@ -138,6 +159,9 @@ impl Language {
             ("assembly", Self::AssemblyScript),
             ("package.json", Self::JavaScript),
             ("build.zig", Self::Zig),
+            ("index.js", Self::JavaScript),
+            ("index.mjs", Self::JavaScript),
+            ("__main__.py", Self::Python),
         ];
         let found = table.iter().find(|(file, _)| has(file));
         found.map(|(_, language)| *language)
@@ -153,6 +177,9 @@ impl Language {
             Self::Zig => vec![zig(&code, environment)],
             Self::AssemblyScript => npm(folder),
             Self::JavaScript if has_build_script(folder) => npm(folder),
+            Self::JavaScript if lacks_packages(folder) => vec![npm_step(
+                "npm install --omit=dev --no-audit --no-fund --loglevel=error",
+            )],
             Self::JavaScript | Self::Python | Self::Wat => Vec::new(),
         })
     }
@@ -261,18 +288,30 @@ fn sources(folder: &Path, extension: &str) -> Result<Vec<String>> {
 
 /// What npm does: dependencies when they are not there, then the script `build`.
 fn npm(folder: &Path) -> Vec<Step> {
-    let step = |words: &str| Step {
+    let mut steps = Vec::new();
+    if !folder.join("node_modules").is_dir() {
+        let words = "npm install --no-audit --no-fund --loglevel=error";
+        steps.push(npm_step(words));
+    }
+    steps.push(npm_step("npm run build --silent"));
+    steps
+}
+
+fn npm_step(words: &str) -> Step {
+    Step {
         words: words.split(' ').map(str::to_owned).collect(),
         environment: &[],
         install: "Install Node.js, which brings npm, from https://nodejs.org",
         advice: "",
-    };
-    let mut steps = Vec::new();
-    if !folder.join("node_modules").is_dir() {
-        steps.push(step("npm install --no-audit --no-fund --loglevel=error"));
     }
-    steps.push(step("npm run build --silent"));
-    steps
+}
+
+/// Whether a `package.json` names packages and none are there.
+fn lacks_packages(folder: &Path) -> bool {
+    let text = std::fs::read(folder.join("package.json")).unwrap_or_default();
+    let package = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
+    let wanted = package["dependencies"].as_object();
+    wanted.is_some_and(|wanted| !wanted.is_empty()) && !folder.join("node_modules").is_dir()
 }
 
 /// Whether a `package.json` knows how to build; one that is no JSON is npm's to complain about.

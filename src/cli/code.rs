@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zip::ZipArchive;
 
 use super::failure::{Failure, Result};
+use super::pack::pack;
 
 /// The kind of everything the sandbox runs as it is.
 const WASM: &str = "wasm:default";
@@ -72,14 +73,12 @@ fn beginning(mut text: &str) -> &str {
     }
 }
 
-/// The `exec` for the file at `path`.
+/// The `exec` for the file at `path`, or for the folder, zipped.
 pub(super) fn read(path: &Path, kind: Option<&str>, main: Option<&str>) -> Result<Value> {
     if path.is_dir() {
-        let shown = path.display();
-        let failure = Failure::usage(format!("'{shown}' is a folder"));
-        return Err(failure.advise(format!(
-            "Zip what is in it: (cd '{shown}' && zip -r ../action.zip .), then give action.zip."
-        )));
+        let zip = pack(path)?;
+        let attempt = || format!("Unable to use the folder '{}'", path.display());
+        return exec(&zip, "zip", kind, main).map_err(|f| f.while_trying(&attempt()));
     }
     let bytes = std::fs::read(path)
         .map_err(|error| Failure::general(format!("cannot read '{}': {error}", path.display())))?;
@@ -110,7 +109,7 @@ fn exec(bytes: &[u8], extension: &str, kind: Option<&str>, main: Option<&str>) -
                 let failure =
                     Failure::usage(format!("'.{extension}' is not a supported action runtime"));
                 return Err(failure.advise(
-                    "Give a .js, .py, .wasm, .wat or .zip file, or say what it is with --kind.",
+                    "Give a .js, .py, .wasm, .wat or .zip file or a folder, or say what it is with --kind.",
                 ));
             }
         },

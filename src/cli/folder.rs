@@ -19,13 +19,19 @@ use super::project;
 use super::web::Mode;
 
 /// What says how a folder's action is built and deployed.
-const FILES: [&str; 2] = ["action.toml", "example.toml"];
+pub(super) const FILES: [&str; 2] = ["action.toml", "example.toml"];
 
 /// What a folder of several entities has.
 const MANIFEST: &str = "manifest.yaml";
 
 /// Files that are an action by themselves when a folder says nothing.
-const SOURCES: [&str; 4] = ["index.js", "index.mjs", "__main__.py", "action.wat"];
+const SOURCES: [&str; 4] = ["index.js", "index.mjs", PYTHON, "action.wat"];
+
+/// Where Python begins.
+const PYTHON: &str = "__main__.py";
+
+/// A folder's code when that is all of it.
+const WHOLE: &str = ".";
 
 /// What `action.toml` says.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -122,9 +128,14 @@ impl Folder {
             return Self::read(&file, folder).map(Some);
         }
         let has = |name: &&str| folder.join(name).is_file();
+        let source = SOURCES.iter().copied().find(has);
+        let code = match has(&"package.json") || source.is_some() {
+            true if is_package(folder, source) => Some(WHOLE),
+            _ => source,
+        };
         let found = Self {
             manifest: Some(MANIFEST).filter(has).map(PathBuf::from),
-            code: SOURCES.iter().copied().find(has).map(PathBuf::from),
+            code: code.map(PathBuf::from),
             ..Self::default()
         };
         let one = found.manifest.is_some() || found.code.is_some();
@@ -174,7 +185,7 @@ impl Folder {
         }
     }
 
-    /// The file that is uploaded; none when it is a manifest's.
+    /// The file that is uploaded, or the folder that is, zipped; none when it is a manifest's.
     pub(super) fn code(&self) -> Option<PathBuf> {
         Some(self.folder.join(self.code.as_ref()?))
     }
@@ -198,13 +209,15 @@ impl Folder {
     pub(super) fn needs_engine(&self) -> bool {
         let extension = self.code.as_deref().and_then(Path::extension);
         let source = extension.is_some_and(|extension| extension != "wasm" && extension != "wat");
-        self.is_manifest() || source
+        self.is_manifest() || source || self.code().is_some_and(|code| code.is_dir())
     }
 
     /// Whether it is source in Python.
     pub(super) fn is_python(&self) -> bool {
         let extension = self.code.as_deref().and_then(Path::extension);
+        let folder = self.code().filter(|code| code.is_dir());
         extension.is_some_and(|extension| extension == "py")
+            || folder.is_some_and(|folder| folder.join(PYTHON).is_file())
     }
 
     /// What of it is not there yet and has to be built: its code.
@@ -270,6 +283,27 @@ impl Folder {
     }
 }
 
+/// Whether a folder that says nothing is more than its one file of `source`: a package, or a file that needs others.
+fn is_package(folder: &Path, source: Option<&str>) -> bool {
+    let has = |name: &str| folder.join(name).exists();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    match source {
+        Some("action.wat") => false,
+        Some(PYTHON) => super::pack::files(folder).is_ok_and(|files| {
+            let code = |file: &PathBuf| file.extension().is_some_and(|found| found == "py");
+            files.into_iter().filter(code).count() > 1
+        }),
+        Some(source) => {
+            let text = read(source);
+            let needs = ["'./", "\"./", "'../", "\"../"];
+            has("package.json") || has("node_modules") || needs.iter().any(|it| text.contains(it))
+        }
+        // What it begins with says `main`.
+        None => serde_json::from_str::<Value>(&read("package.json"))
+            .is_ok_and(|package| package["main"].as_str().is_some_and(has)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +325,13 @@ mod tests {
             ("b/example.toml", "manifest = \"manifest.yaml\""),
             ("c/index.js", ""),
             ("d/README.md", ""),
+            ("e/index.js", "require('./lib')"),
+            ("e/lib.js", ""),
+            ("f/__main__.py", ""),
+            ("f/helpers/one.py", ""),
+            ("g/package.json", r#"{"main": "src/main.js"}"#),
+            ("g/src/main.js", ""),
+            ("h/package.json", r#"{"main": "built.js"}"#),
         ]);
         let found = |name: &str| Folder::find(&root.path().join(name));
         assert_eq!(found("a").unwrap()[0].name, "first");
@@ -298,6 +339,15 @@ mod tests {
         let script = &found("c").unwrap()[0];
         assert_eq!((script.name.as_str(), script.needs_engine()), ("c", true));
         assert!(found("d").unwrap_err().advice.unwrap().contains("wisp new"));
+        for name in ["e", "f", "g"] {
+            let whole = &found(name).unwrap()[0];
+            assert_eq!(whole.code.as_deref(), Some(Path::new(WHOLE)), "{name}");
+            assert_eq!(
+                (whole.needs_engine(), whole.is_python()),
+                (true, name == "f")
+            );
+        }
+        assert!(found("h").is_err(), "nothing to begin with");
         let all = found("").unwrap();
         let names: Vec<&str> = all.iter().map(|folder| folder.name.as_str()).collect();
         assert_eq!(names, ["first", "b"], "only what says so among others");

@@ -26,6 +26,7 @@ mod local;
 mod namespace;
 mod new;
 mod output;
+mod pack;
 mod package;
 mod pairs;
 mod poll;

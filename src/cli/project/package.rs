@@ -242,10 +242,6 @@ impl Reader<'_> {
             ))),
             (None, false) => {
                 let path = self.place.folder.join(&function);
-                if path.is_dir() {
-                    let failure = bad(format!("'{}' is a folder", path.display()));
-                    return Err(failure.advise("Zip it, and name the zip."));
-                }
                 code::read(&path, runtime, main)
             }
         }
