@@ -8,6 +8,7 @@ mod admin;
 mod alarms;
 mod auth;
 mod cli;
+mod cluster;
 mod conformance;
 mod contract_actions;
 mod contract_actions_put;

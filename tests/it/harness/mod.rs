@@ -3,8 +3,12 @@
 //! Most tests take [`shared`], one server for all of them, and make a [`Tenant`] of their own on it, so that they do not see
 //! each other. Tests that stop, kill, fill or configure a server start their own with [`Server::start`]: a real process.
 
+mod counter;
 mod guests;
 mod http;
+mod nodes;
+mod proxy;
+mod redis;
 mod server;
 mod table;
 mod tenant;
@@ -14,8 +18,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use counter::{Counter, Run};
 pub(crate) use guests::*;
 pub(crate) use http::{Client, Reply, Request, basic};
+pub(crate) use nodes::{Nodes, node_config};
+pub(crate) use proxy::Proxy;
+pub(crate) use redis::{Redis, free_port};
 pub(crate) use server::{
     GUEST_KEY, SYSTEM_KEY, Server, binary, is_root, repository, run_to_end, shared,
 };

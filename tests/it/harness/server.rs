@@ -53,10 +53,8 @@ pub(crate) fn shared() -> &'static Server {
         // statics are not dropped, and a server must not outlive its tests.
         let (send, receive) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut command = clean(Command::new("setpriv"));
-            command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_wisp")]);
             let folder = Arc::new(TempDir::new().expect("a temporary folder"));
-            let server = Server::launch(command, folder, "[system]\npackages = true");
+            let server = Server::start_bound(&folder, "[system]\npackages = true");
             server.await_packages();
             drop(send.send(server));
             loop {
@@ -101,6 +99,14 @@ impl Server {
     #[track_caller]
     pub(crate) fn start_in(folder: &Arc<TempDir>, config: &str) -> Self {
         Self::launch(binary(), Arc::clone(folder), config)
+    }
+
+    /// As [`Server::start_in`]; it dies with the thread that starts it, even where nothing is dropped.
+    #[track_caller]
+    pub(crate) fn start_bound(folder: &Arc<TempDir>, config: &str) -> Self {
+        let mut command = clean(Command::new("setpriv"));
+        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_wisp")]);
+        Self::launch(command, Arc::clone(folder), config)
     }
 
     #[track_caller]

@@ -1,0 +1,156 @@
+//! kill -9 of nodes with work: what was accepted is recorded once, whoever dies.
+
+use std::sync::RwLock;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::load::Load;
+use crate::harness::{Counter, Nodes, PATIENCE, Redis, Tenant, eventually, pause};
+
+/// Seconds that nodes are told to hold what they hold without being heard of.
+const LEASE_S: u64 = 2;
+
+/// What an unoptimised build on a busy machine may take longer than the lease and a second.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn set_up(roles: &[&str]) -> (Redis, Counter, Nodes, Tenant) {
+    let (redis, counter) = (Redis::start(), Counter::start());
+    let nodes = Nodes::start(&redis.url(), roles, LEASE_S, &counter.egress());
+    let tenant = nodes.at(0).tenant();
+    Counter::put_action(&tenant, "a", json!({}));
+    nodes.await_action(&tenant, "a");
+    (redis, counter, nodes, tenant)
+}
+
+#[test]
+fn the_work_of_a_killed_worker_runs_elsewhere_as_soon_as_its_lease_ends() {
+    let (_redis, counter, mut nodes, tenant) = set_up(&["front", "worker", "worker"]);
+    let (load, params) = (Load::default(), counter.params("a", 400));
+    // Both have compiled it and have begun.
+    eventually("both workers run it", || {
+        load.call(&tenant, "a", &params);
+        let runs = |index: usize| nodes.at(index).runs_at_least(1);
+        (runs(1) && runs(2)).then_some(())
+    });
+    let killed = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                load.go_on("a", &params, Duration::from_millis(20), || tenant.clone());
+            });
+        }
+        let before = load.ids().len();
+        load.await_accepted(before + 40);
+        let running = || nodes.at(1).runs_at_least(1).then_some(());
+        eventually("it is busy when it is killed", running);
+        nodes.kill(1);
+        let killed = Instant::now();
+        load.await_accepted(before + 80);
+        load.end();
+        killed
+    });
+    let found = load.settle(&tenant);
+    let by_id = counter.by_id();
+    let mut longest = Duration::ZERO;
+    let mut broken = 0;
+    for runs in by_id
+        .values()
+        .filter(|runs| runs.iter().any(|run| run.broke))
+    {
+        let again = runs.iter().rfind(|run| !run.broke).expect("it ran again");
+        longest = longest.max(again.began.saturating_duration_since(killed));
+        broken += 1;
+    }
+    println!(
+        "kill -9 of a worker: {found:?}, broken runs {broken}, duplicated runs {}, run again within {longest:?} (lease {LEASE_S} s)",
+        counter.duplicates()
+    );
+    assert!(broken > 0, "nothing ran on it");
+    assert!(
+        longest <= Duration::from_secs(LEASE_S + 1) + SLACK,
+        "{longest:?}"
+    );
+    assert_eq!(counter.overlaps(), []);
+}
+
+#[test]
+fn what_a_front_accepted_is_recorded_though_it_is_killed_at_once() {
+    let (_redis, counter, mut nodes, tenant) = set_up(&["front", "worker"]);
+    let (load, params) = (Load::default(), counter.params("a", 50));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                load.go_on("a", &params, Duration::ZERO, || tenant.clone());
+            });
+        }
+        load.await_accepted(60);
+        nodes.kill(0);
+        load.end();
+    });
+    let found = load.settle(&nodes.tenant_at(1, &tenant));
+    println!(
+        "kill -9 of a front: {found:?}, not answered {:?}, duplicated runs {}",
+        load.unanswered,
+        counter.duplicates()
+    );
+    assert_eq!(counter.duplicates(), 0, "no worker died");
+}
+
+/// How long nodes are killed at random: 20 s unless `WISP_FAULTS_SECONDS` says otherwise.
+fn chaos() -> Duration {
+    let said = std::env::var("WISP_FAULTS_SECONDS").ok();
+    let seconds = said.and_then(|text| text.parse().ok()).unwrap_or(20);
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn nodes_killed_at_random_under_load_lose_nothing() {
+    let (_redis, counter, mut nodes, tenant) = set_up(&["front", "front", "worker", "worker"]);
+    let (load, params) = (Load::default(), counter.params("a", 100));
+    let fronts = RwLock::new([nodes.at(0).client(), nodes.at(1).client()]);
+    let kills = std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (fronts, load, params, tenant) = (&fronts, &load, &params, &tenant);
+            scope.spawn(move || {
+                let turn = std::cell::Cell::new(thread);
+                load.go_on("a", params, Duration::from_millis(20), || {
+                    // The other one, should this one be dead.
+                    turn.set(turn.get() + 1);
+                    let client = fronts.read().expect("not poisoned")[turn.get() % 2];
+                    Tenant::new(client, &tenant.namespace, &tenant.key)
+                });
+            });
+        }
+        let deadline = Instant::now() + chaos();
+        let mut kills = [0; 4];
+        while Instant::now() < deadline {
+            let index = usize::from(fastrand::u8(..4));
+            nodes.kill(index);
+            kills[index] += 1;
+            pause(Duration::from_millis(fastrand::u64(..1000)));
+            nodes.start_again(index);
+            if index < 2 {
+                fronts.write().expect("not poisoned")[index] = nodes.at(index).client();
+            }
+            pause(Duration::from_millis(fastrand::u64(..1000)));
+        }
+        load.end();
+        kills
+    });
+    let found = load.settle(&nodes.tenant_at(0, &tenant));
+    println!(
+        "{:?} of kill -9 at random ({kills:?} of fronts and workers): accepted {}, recorded {}, redelivered {}, duplicated runs {}, \
+         longest gap in service {:?}; not answered {:?}, refused {:?}",
+        chaos(),
+        found.accepted,
+        found.recorded,
+        found.redelivered,
+        counter.duplicates(),
+        found.gap,
+        load.unanswered,
+        load.refused
+    );
+    assert!(found.gap < PATIENCE, "somebody serves all the time");
+    assert_eq!(counter.overlaps(), []);
+}
