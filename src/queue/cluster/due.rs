@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lane::{self, Hungry};
-use super::{Shared, scripts};
+use super::{Lanes, Shared, scripts};
 use crate::link::{self, Batch, Value, cmd, read};
 use crate::model::Namespace;
 use crate::queue::Key;
@@ -170,6 +170,7 @@ fn warmth(shared: &Shared, key: &Key) -> Warmth {
     let is_held = shared
         .lanes
         .lock()
+        .all
         .get(key)
         .is_some_and(|lane| lane.is_held);
     if is_held {
@@ -192,7 +193,7 @@ impl Shared {
         let deadline_ms = self.node.redis_now_ms().saturating_add(lease_ms);
         let (mut batch, mut kept, mut left) = (Batch::default(), Vec::new(), Vec::new());
         let all = lane::due(&self.prefix);
-        for lane in self.lanes.lock().values() {
+        for lane in self.lanes.lock().all.values() {
             if !lane.is_held {
                 continue;
             }
@@ -298,10 +299,11 @@ impl Shared {
     /// Forgets lanes that are not held and were not used for long.
     fn forget_unused(&self) {
         let mut lanes = self.lanes.lock();
-        lanes.retain(|key, lane| {
+        let Lanes { all, behind, .. } = &mut *lanes;
+        all.retain(|key, lane| {
             let stays = lane.is_held || !lane.is_unused() || lane.used.elapsed() < FORGET;
             if !stays {
-                self.set_waiting(lane, 0);
+                behind.remove(key);
                 self.slots.remove(key);
             }
             stays

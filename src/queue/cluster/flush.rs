@@ -70,51 +70,39 @@ fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
     let (mut batch, mut sent) = (Batch::default(), Vec::new());
     let room = shared.room();
     let mut lanes = shared.lanes.lock();
-    let hungry = lanes
-        .values()
-        .filter(|lane| lane.hungry.is_some() || !lane.out.is_empty())
-        .count();
-    let each = room / hungry.max(1);
+    let errands = std::mem::take(&mut lanes.errands);
+    let each = room / errands.len().max(1);
     let mut pulls = 0;
-    for lane in lanes.values_mut() {
+    for key in errands {
         if batch.len() > BATCH_MAX {
             // The rest goes with the next.
-            shared.work.notify_one();
-            break;
+            lanes.errands.push(key);
+            continue;
         }
+        let Some(lane) = lanes.all.get_mut(&key) else {
+            continue;
+        };
+        lane.has_errand_noted = false;
         acks(lane, &mut batch, &mut sent);
-        let pushes = !lane.out.is_empty();
-        if pushes {
-            self::pushes(shared, lane, room, &mut batch, &mut sent);
+        if !lane.out.is_empty() {
+            pushes(shared, lane, room, &mut batch, &mut sent);
             // Whoever has room takes what it pushed with the same batch.
-            if room > 0
-                && lane.hungry.is_none()
-                && !lane.is_full()
-                && (lane.is_held || is_home(shared, lane))
-            {
+            let is_ours = lane.is_held || is_home(shared, lane);
+            if room > 0 && lane.hungry.is_none() && !lane.is_full() && is_ours {
                 lane.hungry = Some(Hungry {
                     since_ms: shared.node.redis_now_ms(),
                     told: true,
                 });
             }
         }
-        if lane.hungry.is_some() && room == 0 {
-            lane.hungry = None;
-        }
-        if lane.hungry.is_some() && room > pulls {
-            lane.hungry = None;
+        // Without room it is found again: by whoever has some, and here when a run ends.
+        if lane.hungry.take().is_some() && room > pulls {
             pulls += 1;
             pull(shared, lane, each.max(1), &mut batch, &mut sent);
         }
-        if lane.tells_due {
-            lane.tells_due = false;
-            due(
-                lane,
-                shared.node.redis_now_ms(),
-                &shared.prefix,
-                &mut batch,
-                &mut sent,
-            );
+        if std::mem::take(&mut lane.tells_due) {
+            let now_ms = shared.node.redis_now_ms();
+            due(lane, now_ms, &shared.prefix, &mut batch, &mut sent);
         }
     }
     drop(lanes);
@@ -357,7 +345,7 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Outgoing>, answer: link::R
         if !brief.is_empty() && !lane.tells_brief {
             lane.is_brief = brief == "1";
         }
-        shared.set_waiting(lane, before + 1);
+        lane.waiting = before + 1;
         lane.is_held && has_room
     });
     for one in group {

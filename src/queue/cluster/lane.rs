@@ -100,6 +100,8 @@ pub(super) struct Lane {
     pub(super) tells_brief: bool,
     /// More waits than this node can take: others are to look at once.
     pub(super) tells_due: bool,
+    /// It is among those with something to send.
+    pub(super) has_errand_noted: bool,
 }
 
 /// A lane that has work for this node.
@@ -130,6 +132,7 @@ impl Lane {
             is_brief: false,
             tells_brief: false,
             tells_due: false,
+            has_errand_noted: false,
         }
     }
 
@@ -152,6 +155,15 @@ impl Lane {
     /// Most entries taken for each slot.
     pub(super) fn per_slot(&self) -> u64 {
         if self.is_brief { BRIEF_PER_SLOT } else { 1 }
+    }
+
+    /// Whether there is something to send.
+    pub(super) fn has_errand(&self) -> bool {
+        !self.out.is_empty()
+            || !self.acks.is_empty()
+            || self.hungry.is_some()
+            || self.tells_brief
+            || self.tells_due
     }
 
     /// Nothing of it is here, and nothing is on its way.

@@ -28,7 +28,7 @@ mod scripts;
 mod tests;
 mod told;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -56,6 +56,8 @@ use crate::store::{self, Accepted};
 const DOOM: Duration = Duration::from_secs(60);
 /// Longest wait for another node to say that it has an activation in flight.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// Lanes that are looked at when there is room again; the next run that ends looks at more.
+const REFILL_MAX: usize = 16;
 /// How long a lane is held after its last work.
 const KEEP: Duration = Duration::from_secs(1);
 
@@ -138,6 +140,44 @@ impl Entry {
     }
 }
 
+/// The lanes that this node knows.
+#[derive(Default)]
+struct Lanes {
+    all: HashMap<Key, Lane>,
+    /// Those that have something to send, each once.
+    errands: Vec<Key>,
+    /// Those that have something in their stream which nobody has read, as far as known.
+    behind: HashSet<Key>,
+}
+
+impl Lanes {
+    /// Calls `what` with the lane, made if need be, and notes what came of it.
+    fn with<T>(&mut self, prefix: &str, key: &Key, what: impl FnOnce(&mut Lane) -> T) -> T {
+        if !self.all.contains_key(key) {
+            self.all.insert(key.clone(), Lane::new(prefix, key.clone()));
+        }
+        let Self {
+            all,
+            errands,
+            behind,
+        } = self;
+        let lane = all.get_mut(key).expect("it was put there if it was not");
+        let done = what(lane);
+        if !lane.has_errand_noted && lane.has_errand() {
+            lane.has_errand_noted = true;
+            errands.push(key.clone());
+        }
+        if lane.waiting == 0 {
+            if !behind.is_empty() {
+                behind.remove(key);
+            }
+        } else if !behind.contains(key) {
+            behind.insert(key.clone());
+        }
+        done
+    }
+}
+
 struct Shared {
     config: Config,
     link: Link,
@@ -146,7 +186,7 @@ struct Shared {
     /// Counts lapses: entries of former epochs are others'.
     epoch: AtomicU64,
     local: Arc<MemoryQueue>,
-    lanes: Mutex<HashMap<Key, Lane>>,
+    lanes: Mutex<Lanes>,
     /// Lanes that have something in their stream which nobody has read, as far as known. Zero lets calls pass without a look.
     behind: AtomicUsize,
     /// Slots by lane, for actions with a limit: what the pool may run.
@@ -305,7 +345,7 @@ impl ClusterQueue {
     pub(crate) async fn quiet(&self) {
         let is_quiet = || {
             let lanes = self.0.lanes.lock();
-            lanes.values().all(|lane| lane.acks.is_empty()) && self.0.news.lock().is_empty()
+            lanes.errands.is_empty() && self.0.news.lock().is_empty()
         };
         while !is_quiet() {
             self.0.work.notify_one();
@@ -323,6 +363,7 @@ impl ClusterQueue {
         self.0
             .lanes
             .lock()
+            .all
             .values()
             .filter(|lane| lane.is_held)
             .count()
@@ -366,24 +407,9 @@ impl Shared {
     /// Calls `what` with the lane, made if need be.
     fn lane<T>(&self, key: &Key, what: impl FnOnce(&mut Lane) -> T) -> T {
         let mut lanes = self.lanes.lock();
-        if let Some(lane) = lanes.get_mut(key) {
-            return what(lane);
-        }
-        what(
-            lanes
-                .entry(key.clone())
-                .or_insert_with(|| Lane::new(&self.prefix, key.clone())),
-        )
-    }
-
-    /// Notes what nobody has read of a lane.
-    fn set_waiting(&self, lane: &mut Lane, waiting: u64) {
-        match (lane.waiting > 0, waiting > 0) {
-            (false, true) => self.behind.fetch_add(1, Ordering::SeqCst),
-            (true, false) => self.behind.fetch_sub(1, Ordering::SeqCst),
-            _ => 0,
-        };
-        lane.waiting = waiting;
+        let done = lanes.with(&self.prefix, key, what);
+        self.behind.store(lanes.behind.len(), Ordering::SeqCst);
+        done
     }
 
     fn set_slots(&self, lane: &mut Lane, slots: u64) {
@@ -407,6 +433,7 @@ impl Shared {
         }
         let lanes = self.lanes.lock();
         lanes
+            .all
             .get(&Key::of(work))
             .is_none_or(|lane| lane.waiting == 0 && lane.out.is_empty())
     }
@@ -488,17 +515,17 @@ impl Shared {
             return;
         }
         let since_ms = self.node.redis_now_ms();
-        let mut is_hungry = false;
-        for lane in self.lanes.lock().values_mut() {
-            if lane.waiting > 0 && lane.hungry.is_none() && !lane.is_full() {
-                lane.hungry = Some(Hungry {
-                    since_ms,
-                    told: true,
-                });
-                is_hungry = true;
-            }
+        let mut lanes = self.lanes.lock();
+        let behind: Vec<Key> = lanes.behind.iter().take(REFILL_MAX).cloned().collect();
+        for key in behind {
+            lanes.with(&self.prefix, &key, |lane| {
+                if lane.hungry.is_none() && !lane.is_full() {
+                    let told = true;
+                    lane.hungry = Some(Hungry { since_ms, told });
+                }
+            });
         }
-        if is_hungry {
+        if !lanes.errands.is_empty() {
             self.work.notify_one();
         }
     }
@@ -507,13 +534,15 @@ impl Shared {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.origins.clear();
         let mut lanes = self.lanes.lock();
-        for lane in lanes.values_mut() {
+        for lane in lanes.all.values_mut() {
             lane.is_held = false;
             lane.entries = 0;
             lane.hungry = None;
-            self.set_waiting(lane, 0);
+            lane.waiting = 0;
             self.set_slots(lane, 0);
         }
+        lanes.behind.clear();
+        self.behind.store(0, Ordering::SeqCst);
         drop(lanes);
         self.local.forget_pulled();
         self.local.cancels().wake();

@@ -39,7 +39,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         lane.entries += count;
         lane.limit = limit;
         shared.set_slots(lane, slots);
-        shared.set_waiting(lane, waiting);
+        lane.waiting = waiting;
         if count > 0 {
             lane.used = tokio::time::Instant::now();
         }
