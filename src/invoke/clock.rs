@@ -26,13 +26,10 @@
 //! A fire counts against the namespace's fires per minute and is put off while there are none left. While the namespace is
 //! blocked its times pass. A schedule whose trigger is gone is removed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::alarms::{Delete, Missed, Schedule};
 use super::expand::STORE_RETRY;
@@ -60,90 +57,11 @@ const MISSED_MAX: usize = 100;
 /// A `last` this far ahead was written by a clock that was wrong.
 const AHEAD_MS: u64 = 3 * 60 * 60 * 1000;
 
-/// How much later a node looks at what others fired last, at least and at most.
-const PATIENCE_MS: (u64, u64) = (100, 300);
-
 /// Time over which schedules that may all have changed are read.
 const SPREAD_MS: u64 = 50;
 
 /// Pause before a time is tried again that could not be fired.
 const TRY_AGAIN_MS: u64 = 1_000;
-
-type Key = (Namespace, EntityName);
-
-/// When each schedule is due next. What holds is in the store; this says only when to look there.
-#[derive(Debug, Default)]
-pub(super) struct Clock {
-    due: Mutex<Dues>,
-    earlier: Notify,
-    /// Other nodes have clocks, too.
-    is_shared: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Dues {
-    by_time: BTreeSet<(Timestamp, Key)>,
-    by_key: HashMap<Key, Timestamp>,
-    /// Schedules that this node fired last, where there are others.
-    own: HashSet<Key>,
-}
-
-impl Clock {
-    /// This node is to be the first to look at the schedule.
-    pub(super) fn own(&self, namespace: &Namespace, trigger: &EntityName) {
-        if self.is_shared.load(Ordering::Relaxed) {
-            let key = (namespace.clone(), trigger.clone());
-            self.due.lock().own.insert(key);
-        }
-    }
-
-    /// Another node was quicker, or the schedule is no more.
-    fn disown(&self, namespace: &Namespace, trigger: &EntityName) {
-        if self.is_shared.load(Ordering::Relaxed) {
-            let key = (namespace.clone(), trigger.clone());
-            self.due.lock().own.remove(&key);
-        }
-    }
-
-    /// How long after a due time this node looks, milliseconds.
-    fn patience_ms(&self, namespace: &Namespace, trigger: &EntityName) -> u64 {
-        if !self.is_shared.load(Ordering::Relaxed) {
-            return 0;
-        }
-        let key = (namespace.clone(), trigger.clone());
-        if self.due.lock().own.contains(&key) {
-            return 0;
-        }
-        fastrand::u64(PATIENCE_MS.0..=PATIENCE_MS.1)
-    }
-
-    /// Looks at the schedule of `trigger` at `time`, or never.
-    pub(super) fn set(&self, namespace: &Namespace, trigger: &EntityName, time: Option<Timestamp>) {
-        let key = (namespace.clone(), trigger.clone());
-        let mut dues = self.due.lock();
-        if let Some(old) = dues.by_key.remove(&key) {
-            dues.by_time.remove(&(old, key.clone()));
-        }
-        if let Some(time) = time {
-            dues.by_key.insert(key.clone(), time);
-            dues.by_time.insert((time, key));
-            drop(dues);
-            self.earlier.notify_one();
-        }
-    }
-
-    /// Takes out the earliest that is due at `now`, or tells how long there is none.
-    fn take(&self, now: Timestamp) -> Result<Key, Option<Duration>> {
-        let mut dues = self.due.lock();
-        let first = dues.by_time.first().map(|(time, _)| *time).ok_or(None)?;
-        if first > now {
-            return Err(Some(Duration::from_millis(first.millis_since(now))));
-        }
-        let (_, key) = dues.by_time.pop_first().ok_or(None)?;
-        dues.by_key.remove(&key);
-        Ok(key)
-    }
-}
 
 /// A schedule as it was read.
 struct Read {
@@ -154,8 +72,7 @@ struct Read {
 impl Invoker {
     /// Other nodes have clocks, too, and what they change will be told. Before the clock is started.
     pub(crate) fn share_clock(&self) {
-        let clock = &self.0.events.clock;
-        clock.is_shared.store(true, Ordering::Relaxed);
+        self.0.events.clock.share();
     }
 
     /// Some node changed the schedule of `trigger`, or removed it.
@@ -447,7 +364,7 @@ impl Invoker {
                     revision = read.revision;
                 }
                 // Gone, or another: it knows nothing of this. Another node may have fired before that.
-                Ok(_) => return !self.0.events.clock.is_shared.load(Ordering::Relaxed),
+                Ok(_) => return !self.0.events.clock.is_shared(),
                 Err(_) => tokio::time::sleep(STORE_RETRY).await,
             }
         }

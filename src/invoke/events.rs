@@ -1,8 +1,8 @@
 //! What goes on behind answers: fires that wait, runs to be tried again, times to fire at.
 
 use super::backlog::Backlog;
-use super::clock::Clock;
 use super::config::Config;
+use super::dues::Clock;
 use super::retry::Retries;
 
 /// The state of it, in memory; what was promised is in the log of accepted work.

@@ -14,6 +14,7 @@ mod conductor;
 mod config;
 mod deadletter;
 mod detached;
+mod dues;
 mod events;
 mod expand;
 mod feed;

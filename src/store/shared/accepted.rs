@@ -19,7 +19,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::answer::{corrupt, failed};
 use super::keys::{All, Keys};
-use super::writer::{BEGIN, Writer};
+use super::pipeline::BEGIN;
+use super::writer::Writer;
 use crate::link::{self, FromRedisValue, Link, Script, Value, cmd};
 use crate::model::{ActivationId, Namespace};
 use crate::store::seal::Seal;
@@ -112,7 +113,6 @@ impl std::fmt::Debug for Homes {
 impl Homes {
     /// Those of `node`, and of whom it adopts.
     pub(super) fn new(link: Link, keys: Keys, node: &str, writer: Writer) -> Self {
-        writer.be(node);
         let homes = Self(Arc::new(Inner {
             link,
             keys,

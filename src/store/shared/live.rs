@@ -8,11 +8,6 @@
 //! to that node alone, what it put for the namespace in the last [`RECENT`], which is longer than learning takes. A record is
 //! published when it is in Redis. What is sent, and what waits to be sent, is bounded; what is lost by that is counted and
 //! told.
-//!
-//! ```text
-//! message   version 1 · who says it (length, name) · to whom (length, name; empty: all) · parts
-//! part      kind · length (4, big endian) · 0 probe · 1 record, as stored · 2 line, JSON · 3 count of records lost
-//! ```
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,16 +15,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::keys::Keys;
-use super::record;
-use super::writer::{Writer, weight};
+use super::message::{self, Heard, Part, Told};
+use super::pipeline::weight;
+use super::writer::Writer;
 use crate::link::{Batch, Ears, Link, Script, cmd};
 use crate::model::live::Line;
-use crate::model::{Activation, ActivationId, Fqn, Namespace};
+use crate::model::{Activation, Namespace};
 use crate::store::watched::{Far, Hub};
 
 /// How long a node's word that it watches counts, and how often it is given again.
@@ -46,16 +41,8 @@ const PROBE: Duration = Duration::from_millis(25);
 const LOOK: Duration = Duration::from_millis(10);
 /// Bytes that wait to be published; what passes them is lost, and told to be.
 const WAITING_BYTES_MAX: usize = 8 << 20;
-/// Bytes of a message, about.
-const MESSAGE_BYTES: usize = 1 << 20;
 /// Pause when Redis does not take what is published or noted.
 const RETRY: Duration = Duration::from_millis(250);
-
-const VERSION: u8 = 1;
-const PROBE_PART: u8 = 0;
-const RECORD_PART: u8 = 1;
-const LINE_PART: u8 = 2;
-const LOST_PART: u8 = 3;
 
 /// KEYS watched; ARGV how long, members.
 static NOTE: Script = Script::new(
@@ -71,16 +58,6 @@ static LOOK_AT: Script = Script::new(
      for i = 2, #found, 2 do found[i] = string.format('%.0f', found[i] - now) end \
      return found",
 );
-
-/// A line, as it is told.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    id: ActivationId,
-    fqn: Fqn,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reached: Option<Fqn>,
-    text: String,
-}
 
 /// Who watches what elsewhere: what, namespace, node.
 type Watch = (What, Namespace, String);
@@ -107,13 +84,6 @@ struct Waiting {
     /// By namespace and to whom.
     parts: BTreeMap<(Namespace, String), Vec<Part>>,
     bytes: usize,
-}
-
-enum Part {
-    Probe,
-    Record(Arc<Activation>),
-    Line(Box<Told>),
-    Lost(u64),
 }
 
 /// See the module. Cheap to clone.
@@ -216,40 +186,19 @@ impl Live {
         let Some(hub) = self.0.hub.lock().upgrade() else {
             return;
         };
-        if self.take(&hub, &namespace, payload).is_none() {
-            tracing::warn!(channel, "a message that is none of ours is passed over");
-        }
-    }
-
-    fn take(&self, hub: &Hub, namespace: &Namespace, payload: &[u8]) -> Option<()> {
-        let (version, rest) = payload.split_first()?;
-        let (from, rest) = short(rest)?;
-        let (to, mut rest) = short(rest)?;
-        if *version != VERSION || !to.is_empty() && to != self.0.node {
-            return Some(());
-        }
-        let is_own = from == self.0.node;
-        while let Some((kind, after)) = rest.split_first() {
-            let (length, after) = after.split_first_chunk::<4>()?;
-            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-            let (part, after) = after.split_at_checked(length)?;
-            rest = after;
-            match *kind {
-                PROBE_PART if is_own => self.probed(namespace),
-                _ if is_own => {}
-                RECORD_PART => match record::unpacked(part, "of live records") {
-                    Ok(record) if record.namespace == *namespace => hub.announce(&Arc::new(record)),
-                    _ => return None,
-                },
-                LINE_PART => hub.tell(namespace, serde_json::from_slice::<Told>(part).ok()?.line()),
-                LOST_PART => {
-                    let count = part.first_chunk::<8>()?;
-                    hub.lose(namespace, u64::from_be_bytes(*count));
+        // What is none of ours is passed over.
+        let heard = message::read(payload, &self.0.node);
+        for part in heard.into_iter().flatten() {
+            match part {
+                Heard::Own => self.probed(&namespace),
+                Heard::Record(record) if record.namespace == namespace => {
+                    hub.announce(&Arc::new(record));
                 }
-                _ => {}
+                Heard::Record(_) => {}
+                Heard::Line(line) => hub.tell(&namespace, line),
+                Heard::Lost(count) => hub.lose(&namespace, count),
             }
         }
-        Some(())
     }
 
     /// The channel is listened to: what comes from now on is heard.
@@ -310,7 +259,7 @@ impl Live {
         let mut count = 0;
         for (namespace, near) in &*self.0.near.lock() {
             if !near.is_heard {
-                let message = self.message("", &[Part::Probe]);
+                let message = message::write(&self.0.node, "", &[Part::Probe]);
                 let mut probe = cmd("PUBLISH");
                 probe.arg(self.0.keys.channel(namespace)).arg(message);
                 batch.push(probe);
@@ -432,9 +381,11 @@ impl Live {
             let mut batch = Batch::default();
             for ((namespace, to), parts) in &waiting.parts {
                 let channel = self.0.keys.channel(namespace);
-                for parts in split(parts) {
+                for parts in message::split(parts) {
                     let mut publish = cmd("PUBLISH");
-                    publish.arg(&channel).arg(self.message(to, parts));
+                    publish
+                        .arg(&channel)
+                        .arg(message::write(&self.0.node, to, parts));
                     batch.push(publish);
                 }
             }
@@ -444,30 +395,6 @@ impl Live {
                 tokio::time::sleep(RETRY).await;
             }
         }
-    }
-
-    fn message(&self, to: &str, parts: &[Part]) -> Vec<u8> {
-        let mut message = vec![VERSION];
-        for name in [self.0.node.as_str(), to] {
-            let name = name.as_bytes();
-            message.push(u8::try_from(name.len()).unwrap_or(0));
-            message.extend(name);
-        }
-        for part in parts {
-            let (kind, bytes) = match part {
-                Part::Probe => (PROBE_PART, Vec::new()),
-                Part::Record(record) => match record::packed(record) {
-                    Ok(bytes) => (RECORD_PART, bytes),
-                    Err(_) => continue,
-                },
-                Part::Line(line) => (LINE_PART, serde_json::to_vec(line).unwrap_or_default()),
-                Part::Lost(count) => (LOST_PART, count.to_be_bytes().to_vec()),
-            };
-            message.push(kind);
-            message.extend(u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes());
-            message.extend(bytes);
-        }
-        message
     }
 
     /// The nodes that watch this now.
@@ -557,16 +484,6 @@ impl Live {
     }
 }
 
-impl Told {
-    fn line(self) -> Line {
-        Line {
-            id: self.id,
-            action: Arc::new(crate::store::watched::named(self.fqn, self.reached)),
-            text: self.text,
-        }
-    }
-}
-
 /// What a member of the set says.
 fn watch(member: &str) -> Option<Watch> {
     let mut parts = member.splitn(3, ':');
@@ -577,30 +494,4 @@ fn watch(member: &str) -> Option<Watch> {
     };
     let node = parts.next()?.to_owned();
     Some((what, Namespace::parse(parts.next()?).ok()?, node))
-}
-
-/// A text behind its length.
-fn short(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
-    Some((str::from_utf8(text).ok()?, rest))
-}
-
-/// Parts in messages that are not too long.
-fn split(parts: &[Part]) -> Vec<&[Part]> {
-    let mut messages = Vec::new();
-    let (mut first, mut bytes) = (0, 0);
-    for (index, part) in parts.iter().enumerate() {
-        bytes += match part {
-            Part::Record(record) => weight(record),
-            Part::Line(line) => 256 + line.text.len(),
-            Part::Probe | Part::Lost(_) => 16,
-        };
-        if bytes > MESSAGE_BYTES {
-            messages.extend(parts.get(first..=index));
-            (first, bytes) = (index + 1, 0);
-        }
-    }
-    messages.extend(parts.get(first..).filter(|rest| !rest.is_empty()));
-    messages
 }

@@ -30,6 +30,8 @@ mod invalidate;
 mod items;
 mod keys;
 mod live;
+mod message;
+mod pipeline;
 mod purge;
 mod record;
 mod retention;
@@ -127,7 +129,7 @@ pub(crate) fn open(
     node: &str,
 ) -> (Store, Shared, Keeper) {
     let keys = Keys::new(prefix);
-    let writer = Writer::start(link.clone(), keys.clone(), config);
+    let writer = Writer::start(link.clone(), keys.clone(), config, node);
     let homes = Homes::new(link.clone(), keys.clone(), node, writer.clone());
     let shared = Shared {
         writer: writer.clone(),

@@ -1,14 +1,14 @@
 //! Writes activation records, and behind them what must not come before them.
 //!
 //! One task, one pipeline in flight. Whatever gathers while it is answered is the next: a lone record leaves at once, many
-//! share a round trip, and the more there are the fewer commands they cost. What follows records ([`Writer::then`], the
+//! share a round trip, and the more there are the fewer commands they cost. What follows records ([`Writer::call_then`], the
 //! beginnings and ends of accepted work) waits in a queue of its own, each with the number of records that were put before
 //! it, and travels with the next pipeline once those have been answered for.
 //!
 //! When Redis is away, slow or full, records wait and are sent again in their order, first writer wins under each id, until
 //! [`Config::pending_bytes_max`] is taken: then [`Error::Full`]. They can be read on this node all the while.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::answer::failed;
-use super::keys::{All, Keys};
-use super::record;
-use crate::link::{self, Batch, Cmd, Link, Script, cmd};
+use super::keys::Keys;
+use super::pipeline::{After, MEND, Outgoing, Pipeline, weight};
+use crate::link::{self, Batch, Link};
 use crate::model::activation::IdHasher;
 use crate::model::{Activation, ActivationId, Namespace};
 use crate::store::embedded::Config;
@@ -28,8 +28,6 @@ use crate::store::{Error, Result};
 /// Records in one pipeline, and about their bytes: what goes to Redis at once, and what is packed without a pause.
 const PIPELINE_COUNT: usize = 1024;
 const PIPELINE_BYTES: usize = 2 << 20;
-/// Records in one call of the script: it bounds how long others wait for it.
-const CALL_COUNT: usize = 64;
 /// What follows records, in one pipeline.
 const AFTER_COUNT: usize = 4096;
 /// First and longest pause before what failed is sent again.
@@ -37,81 +35,6 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How often records are sent that Redis does not take for a reason that time does not mend.
 const TRIES_MAX: u32 = 5;
-
-/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, then for each record id, start, hashes, value.
-///
-/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
-static PUT: Script = Script::new(
-    "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
-     local fixed, added, count = tonumber(ARGV[2]), 0, 0 \
-     for i = 3, #ARGV, 4 do \
-       if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 3]) == 1 then \
-         redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i] .. ARGV[i + 2]) \
-         added = added + #ARGV[i + 3] + fixed \
-         count = count + 1 \
-       end \
-     end \
-     if added == 0 then return 0 end \
-     local over = redis.call('INCRBY', KEYS[3], added) - tonumber(ARGV[1]) \
-     if over > 0 then \
-       local gone = 0 \
-       for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 2 * count + 8)) do \
-         if gone >= over then break end \
-         local id = string.sub(member, 1, 16) \
-         gone = gone + redis.call('HSTRLEN', KEYS[1], id) + fixed \
-         redis.call('HDEL', KEYS[1], id) \
-         redis.call('ZREM', KEYS[2], member) \
-       end \
-       redis.call('DECRBY', KEYS[3], gone) \
-     end \
-     return count",
-);
-
-/// KEYS records, starts, bytes, namespace. Puts aside what is none of ours; how many keys.
-static MEND: Script = Script::new(
-    "local types, count = {'hash', 'zset', 'string', 'hash'}, 0 \
-     for i, key in ipairs(KEYS) do \
-       local is = redis.call('TYPE', key).ok \
-       if is ~= 'none' and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
-         redis.call('RENAME', key, key .. ':damaged') \
-         count = count + 1 \
-       end \
-     end \
-     return count",
-);
-
-/// KEYS begun, accepted, owner; ARGV node, ids.
-pub(super) static BEGIN: Script = Script::new(
-    "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
-     local count = 0 \
-     for i = 2, #ARGV do \
-       if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then count = redis.call('HINCRBY', KEYS[1], ARGV[i], 1) end \
-     end \
-     return count",
-);
-
-/// KEYS begun, accepted, owner; ARGV node, ids. Another node answers for them when it has taken the home over.
-static SETTLE: Script = Script::new(
-    "#!lua flags=allow-oom\n\
-     if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
-     for i = 2, #ARGV do \
-       redis.call('HDEL', KEYS[1], ARGV[i]) \
-       redis.call('HDEL', KEYS[2], ARGV[i]) \
-     end \
-     return 1",
-);
-
-/// A command, and the script it calls, if it calls one.
-pub(crate) type Command = (Option<&'static Script>, Cmd);
-
-/// What follows records.
-enum After {
-    Command(Command),
-    /// Nothing to send: somebody is told.
-    Call(Box<dyn FnOnce() + Send>),
-    Begin(Arc<str>, ActivationId),
-    Settle(Arc<str>, ActivationId),
-}
 
 type ById<T> = HashMap<ActivationId, T, BuildHasherDefault<IdHasher>>;
 
@@ -121,12 +44,10 @@ pub(crate) struct Writer(Arc<Inner>);
 
 struct Inner {
     link: Link,
-    keys: Keys,
-    node: Mutex<String>,
+    pipeline: Pipeline,
     state: Mutex<State>,
     wake: Notify,
     bytes_max: usize,
-    retained_bytes_max: u64,
 }
 
 #[derive(Default)]
@@ -153,28 +74,10 @@ struct Flush {
     reply: oneshot::Sender<Result<()>>,
 }
 
-/// What is sent, and is sent again until it is done.
-struct Outgoing {
-    command: Command,
-    records: Vec<Arc<Activation>>,
-    /// What is named when it fails.
-    key: String,
-    tries: u32,
-}
-
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Writer({} waiting)", self.0.state.lock().by_id.len())
     }
-}
-
-/// About what a record takes in memory while it waits.
-pub(super) fn weight(record: &Activation) -> usize {
-    const FIXED: usize = 512;
-    FIXED
-        + record.response.result.get().len()
-        + record.logs.iter().map(String::len).sum::<usize>()
-        + record.annotations.size()
 }
 
 fn closed() -> Error {
@@ -183,29 +86,16 @@ fn closed() -> Error {
 
 impl Writer {
     /// Starts the task.
-    pub(super) fn start(link: Link, keys: Keys, config: &Config) -> Self {
+    pub(super) fn start(link: Link, keys: Keys, config: &Config, node: &str) -> Self {
         let writer = Self(Arc::new(Inner {
             link,
-            keys,
-            node: Mutex::default(),
+            pipeline: Pipeline::new(keys, node, config.retention_bytes_max),
             state: Mutex::default(),
             wake: Notify::new(),
             bytes_max: config.pending_bytes_max,
-            retained_bytes_max: config.retention_bytes_max,
         }));
         tokio::spawn(Arc::clone(&writer.0).go_on());
         writer
-    }
-
-    /// Who settles.
-    pub(super) fn be(&self, node: &str) {
-        node.clone_into(&mut self.0.node.lock());
-    }
-
-    /// Has `commands` sent after every record that was put before has been answered for by Redis. They are sent again while
-    /// Redis is away, perhaps twice; those that it does not take are logged and forgotten.
-    pub(crate) fn then(&self, commands: Vec<Command>) {
-        self.after(commands.into_iter().map(After::Command));
     }
 
     /// Calls `what` when every record that was put before has been answered for by Redis. It must not block.
@@ -343,9 +233,8 @@ impl Inner {
                 continue;
             }
             let counts = (records.len() as u64, after.len() as u64);
-            let mut outgoing = Vec::new();
-            self.commands(records, &mut outgoing);
-            self.follow(after, &mut outgoing);
+            let mut outgoing = self.pipeline.records(records);
+            self.pipeline.follow(after, &mut outgoing);
             self.send(outgoing, counts, &mut pause).await;
         }
     }
@@ -427,8 +316,8 @@ impl Inner {
 
     /// Puts aside what somebody wrote in the place of records, so that they can be written.
     async fn mend(&self, namespace: &Namespace) {
-        let key = self.keys.records(namespace);
-        let mend = MEND.call(&self.places(namespace));
+        let key = self.pipeline.keys.records(namespace);
+        let mend = MEND.call(&self.pipeline.places(namespace));
         match self.link.call::<u32>(&MEND, &mend).await {
             Ok(0) => {}
             Ok(count) => {
@@ -442,15 +331,6 @@ impl Inner {
                 tracing::error!(key, %error, "what stands where records belong cannot be put aside")
             }
         }
-    }
-
-    fn places(&self, namespace: &Namespace) -> [String; 4] {
-        [
-            self.keys.records(namespace),
-            self.keys.starts(namespace),
-            self.keys.bytes(namespace),
-            self.keys.namespace(namespace),
-        ]
     }
 
     /// The next records, and of what follows records what may be sent now.
@@ -474,111 +354,6 @@ impl Inner {
             .count();
         let after = state.after.drain(..free).map(|(_, after)| after).collect();
         (records, after)
-    }
-
-    /// One call of the script for the records of one namespace, or several when they are many.
-    fn commands(&self, records: Vec<Arc<Activation>>, outgoing: &mut Vec<Outgoing>) {
-        let mut by_namespace: BTreeMap<Namespace, Vec<Arc<Activation>>> = BTreeMap::new();
-        for record in records {
-            match by_namespace.get_mut(&record.namespace) {
-                Some(records) => records.push(record),
-                None => {
-                    by_namespace.insert(record.namespace.clone(), vec![record]);
-                }
-            }
-        }
-        if by_namespace.is_empty() {
-            return;
-        }
-        let all = self.keys.all(All::Records);
-        let mut known = cmd("SADD");
-        known.arg(&all);
-        for namespace in by_namespace.keys() {
-            known.arg(namespace.as_str());
-        }
-        outgoing.push(Outgoing {
-            command: (None, known),
-            records: Vec::new(),
-            key: all,
-            tries: 0,
-        });
-        for (namespace, records) in by_namespace {
-            for records in records.chunks(CALL_COUNT) {
-                outgoing.push(self.put_command(&namespace, records));
-            }
-        }
-    }
-
-    fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
-        let key = self.keys.records(namespace);
-        let mut put = PUT.call(&self.places(namespace));
-        put.arg(self.retained_bytes_max).arg(record::FIXED_BYTES);
-        for record in records {
-            let value = match record::packed(record) {
-                Ok(value) => value,
-                Err(error) => {
-                    tracing::error!(%error, "a record has no JSON");
-                    continue;
-                }
-            };
-            put.arg(&record.id.0.to_be_bytes())
-                .arg(record.start.0)
-                .arg(record::member(record).get(16..).unwrap_or_default())
-                .arg(value);
-        }
-        Outgoing {
-            command: (Some(&PUT), put),
-            records: records.to_vec(),
-            key,
-            tries: 0,
-        }
-    }
-
-    /// What follows records: beginnings before ends, one call for those of a home.
-    fn follow(&self, after: Vec<After>, outgoing: &mut Vec<Outgoing>) {
-        let node = self.node.lock().clone();
-        let mut begun: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
-        let mut settled: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
-        let call = |script: &'static Script, home: &str| {
-            let mut call = script.call(&[
-                self.keys.begun(home),
-                self.keys.accepted(home),
-                self.keys.owner(home),
-            ]);
-            call.arg(&node);
-            call
-        };
-        let outgoing_of = |command: Command, key: String| Outgoing {
-            command,
-            records: Vec::new(),
-            key,
-            tries: 0,
-        };
-        for one in after {
-            let (calls, script, home, id) = match one {
-                After::Command(command) => {
-                    outgoing.push(outgoing_of(command, String::new()));
-                    continue;
-                }
-                After::Call(what) => {
-                    what();
-                    continue;
-                }
-                After::Begin(home, id) => (&mut begun, &BEGIN, home, id),
-                After::Settle(home, id) => (&mut settled, &SETTLE, home, id),
-            };
-            let key = Arc::clone(&home);
-            calls
-                .entry(home)
-                .or_insert_with(|| call(script, &key))
-                .arg(&id.0.to_be_bytes());
-        }
-        for (calls, script) in [(begun, &BEGIN), (settled, &SETTLE)] {
-            for (home, call) in calls {
-                let key = self.keys.accepted(&home);
-                outgoing.push(outgoing_of((Some(script), call), key));
-            }
-        }
     }
 
     /// These are in Redis, or given up.

@@ -1,0 +1,235 @@
+//! What is sent for records, and for what follows them: as few commands as can be, each bounded in what it does at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::keys::{All, Keys};
+use super::record;
+use crate::link::{Cmd, Script, cmd};
+use crate::model::{Activation, ActivationId, Namespace};
+
+/// Records in one call of the script: it bounds how long others wait for it.
+const CALL_COUNT: usize = 64;
+
+/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, then for each record id, start, hashes, value.
+///
+/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
+static PUT: Script = Script::new(
+    "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
+     local fixed, added, count = tonumber(ARGV[2]), 0, 0 \
+     for i = 3, #ARGV, 4 do \
+       if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 3]) == 1 then \
+         redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i] .. ARGV[i + 2]) \
+         added = added + #ARGV[i + 3] + fixed \
+         count = count + 1 \
+       end \
+     end \
+     if added == 0 then return 0 end \
+     local over = redis.call('INCRBY', KEYS[3], added) - tonumber(ARGV[1]) \
+     if over > 0 then \
+       local gone = 0 \
+       for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 2 * count + 8)) do \
+         if gone >= over then break end \
+         local id = string.sub(member, 1, 16) \
+         gone = gone + redis.call('HSTRLEN', KEYS[1], id) + fixed \
+         redis.call('HDEL', KEYS[1], id) \
+         redis.call('ZREM', KEYS[2], member) \
+       end \
+       redis.call('DECRBY', KEYS[3], gone) \
+     end \
+     return count",
+);
+
+/// KEYS records, starts, bytes, namespace. Puts aside what is none of ours; how many keys.
+pub(super) static MEND: Script = Script::new(
+    "local types, count = {'hash', 'zset', 'string', 'hash'}, 0 \
+     for i, key in ipairs(KEYS) do \
+       local is = redis.call('TYPE', key).ok \
+       if is ~= 'none' and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
+         redis.call('RENAME', key, key .. ':damaged') \
+         count = count + 1 \
+       end \
+     end \
+     return count",
+);
+
+/// KEYS begun, accepted, owner; ARGV node, ids.
+pub(super) static BEGIN: Script = Script::new(
+    "if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
+     local count = 0 \
+     for i = 2, #ARGV do \
+       if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then count = redis.call('HINCRBY', KEYS[1], ARGV[i], 1) end \
+     end \
+     return count",
+);
+
+/// KEYS begun, accepted, owner; ARGV node, ids. Another node answers for them when it has taken the home over.
+static SETTLE: Script = Script::new(
+    "#!lua flags=allow-oom\n\
+     if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end \
+     for i = 2, #ARGV do \
+       redis.call('HDEL', KEYS[1], ARGV[i]) \
+       redis.call('HDEL', KEYS[2], ARGV[i]) \
+     end \
+     return 1",
+);
+
+/// A command, and the script it calls, if it calls one.
+pub(super) type Command = (Option<&'static Script>, Cmd);
+
+/// What follows records.
+pub(super) enum After {
+    /// Nothing to send: somebody is told.
+    Call(Box<dyn FnOnce() + Send>),
+    Begin(Arc<str>, ActivationId),
+    Settle(Arc<str>, ActivationId),
+}
+
+/// What is sent, and is sent again until it is done.
+pub(super) struct Outgoing {
+    pub(super) command: Command,
+    pub(super) records: Vec<Arc<Activation>>,
+    /// What is named when it fails.
+    pub(super) key: String,
+    pub(super) tries: u32,
+}
+
+/// About what a record takes in memory while it waits.
+pub(super) fn weight(record: &Activation) -> usize {
+    const FIXED: usize = 512;
+    FIXED
+        + record.response.result.get().len()
+        + record.logs.iter().map(String::len).sum::<usize>()
+        + record.annotations.size()
+}
+
+/// Makes commands.
+pub(super) struct Pipeline {
+    pub(super) keys: Keys,
+    /// Who settles.
+    node: String,
+    retained_bytes_max: u64,
+}
+
+impl Pipeline {
+    /// Of `node`.
+    pub(super) fn new(keys: Keys, node: &str, retained_bytes_max: u64) -> Self {
+        Self {
+            keys,
+            node: node.to_owned(),
+            retained_bytes_max,
+        }
+    }
+
+    /// Where the records of a namespace are.
+    pub(super) fn places(&self, namespace: &Namespace) -> [String; 4] {
+        [
+            self.keys.records(namespace),
+            self.keys.starts(namespace),
+            self.keys.bytes(namespace),
+            self.keys.namespace(namespace),
+        ]
+    }
+
+    /// One call of the script for the records of one namespace, or several when they are many.
+    pub(super) fn records(&self, records: Vec<Arc<Activation>>) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
+        let mut by_namespace: BTreeMap<Namespace, Vec<Arc<Activation>>> = BTreeMap::new();
+        for record in records {
+            match by_namespace.get_mut(&record.namespace) {
+                Some(records) => records.push(record),
+                None => {
+                    by_namespace.insert(record.namespace.clone(), vec![record]);
+                }
+            }
+        }
+        if by_namespace.is_empty() {
+            return outgoing;
+        }
+        let all = self.keys.all(All::Records);
+        let mut known = cmd("SADD");
+        known.arg(&all);
+        for namespace in by_namespace.keys() {
+            known.arg(namespace.as_str());
+        }
+        outgoing.push(Outgoing {
+            command: (None, known),
+            records: Vec::new(),
+            key: all,
+            tries: 0,
+        });
+        for (namespace, records) in by_namespace {
+            for records in records.chunks(CALL_COUNT) {
+                outgoing.push(self.put_command(&namespace, records));
+            }
+        }
+        outgoing
+    }
+
+    fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
+        let key = self.keys.records(namespace);
+        let mut put = PUT.call(&self.places(namespace));
+        put.arg(self.retained_bytes_max).arg(record::FIXED_BYTES);
+        for record in records {
+            let value = match record::packed(record) {
+                Ok(value) => value,
+                Err(error) => {
+                    tracing::error!(%error, "a record has no JSON");
+                    continue;
+                }
+            };
+            put.arg(&record.id.0.to_be_bytes())
+                .arg(record.start.0)
+                .arg(record::member(record).get(16..).unwrap_or_default())
+                .arg(value);
+        }
+        Outgoing {
+            command: (Some(&PUT), put),
+            records: records.to_vec(),
+            key,
+            tries: 0,
+        }
+    }
+
+    /// What follows records: beginnings before ends, one call for those of a home.
+    pub(super) fn follow(&self, after: Vec<After>, outgoing: &mut Vec<Outgoing>) {
+        let mut begun: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
+        let mut settled: BTreeMap<Arc<str>, Cmd> = BTreeMap::new();
+        let call = |script: &'static Script, home: &str| {
+            let mut call = script.call(&[
+                self.keys.begun(home),
+                self.keys.accepted(home),
+                self.keys.owner(home),
+            ]);
+            call.arg(&self.node);
+            call
+        };
+        let outgoing_of = |command: Command, key: String| Outgoing {
+            command,
+            records: Vec::new(),
+            key,
+            tries: 0,
+        };
+        for one in after {
+            let (calls, script, home, id) = match one {
+                After::Call(what) => {
+                    what();
+                    continue;
+                }
+                After::Begin(home, id) => (&mut begun, &BEGIN, home, id),
+                After::Settle(home, id) => (&mut settled, &SETTLE, home, id),
+            };
+            let key = Arc::clone(&home);
+            calls
+                .entry(home)
+                .or_insert_with(|| call(script, &key))
+                .arg(&id.0.to_be_bytes());
+        }
+        for (calls, script) in [(begun, &BEGIN), (settled, &SETTLE)] {
+            for (home, call) in calls {
+                let key = self.keys.accepted(&home);
+                outgoing.push(outgoing_of((Some(script), call), key));
+            }
+        }
+    }
+}
