@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::link::{Batch, Error, Link, Result, Script, Value};
 
-/// Claims: drops whose lease has run out, then raises what this holder has as far as there is room.
+/// Claims: drops what is not ours and whose lease has run out, then raises what this holder has as far as there is room.
 ///
 /// ARGV: holder, serial, what it has, how much it needs, which share of the rest it would like, most that are allowed, lease.
 /// Answers: granted, held by all, held by the others, whether the holder was thought to have something and had not.
@@ -35,7 +35,11 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local holder, serial, have = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local need, share, max, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local others, is_known = 0, false
-local all = redis.call('HGETALL', KEYS[1])
+local all = redis.pcall('HGETALL', KEYS[1])
+if all.err then
+  redis.call('DEL', KEYS[1])
+  all = {}
+end
 for i = 1, #all, 2 do
   local count, deadline, last = string.match(all[i + 1], '^(%d+):(%d+):(%d+)$')
   if not count or tonumber(deadline) <= now then
@@ -66,8 +70,8 @@ return {granted, others + mine, others, (have > 0 and not is_known) and 1 or 0}"
 /// Lowers what a holder has. ARGV: holder, serial, what it has from now on. Never raises it, and never brings it back.
 static KEEP: Script = Script::new(
     "#!lua flags=allow-oom
-local value = redis.call('HGET', KEYS[1], ARGV[1])
-if not value then return 0 end
+local value = redis.pcall('HGET', KEYS[1], ARGV[1])
+if type(value) ~= 'string' then return 0 end
 local count, deadline, last = string.match(value, '^(%d+):(%d+):(%d+)$')
 if count and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
 local mine = math.min(tonumber(count) or 0, tonumber(ARGV[3]))
@@ -84,8 +88,8 @@ static RENEW: Script = Script::new(
     "#!lua flags=allow-oom
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local value = redis.call('HGET', KEYS[1], ARGV[1])
-if not value then return 0 end
+local value = redis.pcall('HGET', KEYS[1], ARGV[1])
+if type(value) ~= 'string' then return 0 end
 local count, deadline, last = string.match(value, '^(%d+):(%d+):(%d+)$')
 if not count or tonumber(deadline) <= now then return 0 end
 local lease = tonumber(ARGV[2])

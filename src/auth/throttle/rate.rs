@@ -31,7 +31,8 @@ static COUNT: Script = Script::new(
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local minute = math.floor(now / 60000)
-local f = redis.call('HMGET', KEYS[1], 'm', 'n', 'b', 'x')
+local f = redis.pcall('HMGET', KEYS[1], 'm', 'n', 'b', 'x')
+if f.err then f = {} end
 local m, n, b, x = tonumber(f[1]), tonumber(f[2]) or 0, tonumber(f[3]) or 0, tonumber(f[4]) or 0
 if m == minute + 1 then minute = m end
 if m ~= minute then
@@ -65,13 +66,14 @@ return {granted, n, b, x, now, minute, others}",
 /// Gives back what was counted in a minute and not used. ARGV: node, how many, the minute, whether the node has nothing left.
 static UNCOUNT: Script = Script::new(
     "#!lua flags=allow-oom
-local f = redis.call('HMGET', KEYS[1], 'm', 'n', 'b')
+local f = redis.pcall('HMGET', KEYS[1], 'm', 'n', 'b')
+if f.err then return 0 end
 local m, minute, count = tonumber(f[1]), tonumber(ARGV[3]), tonumber(ARGV[2])
 if m == minute then
-  redis.call('HSET', KEYS[1], 'n', string.format('%.0f', math.max(0, tonumber(f[2]) - count)))
+  redis.call('HSET', KEYS[1], 'n', string.format('%.0f', math.max(0, (tonumber(f[2]) or 0) - count)))
   if ARGV[4] == '1' then redis.call('HDEL', KEYS[1], 'h' .. ARGV[1]) end
 elseif m == minute + 1 then
-  redis.call('HSET', KEYS[1], 'b', string.format('%.0f', math.max(0, tonumber(f[3]) - count)))
+  redis.call('HSET', KEYS[1], 'b', string.format('%.0f', math.max(0, (tonumber(f[3]) or 0) - count)))
 end
 return 1",
 );

@@ -415,6 +415,23 @@ async fn what_redis_forgot_is_told_again() {
 }
 
 #[tokio::test]
+async fn what_is_not_ours_in_place_of_a_count_stops_nobody() {
+    let (a, _, link, config) = two().await;
+    let (guest, hundred) = (namespace("guest"), limits(100, 100));
+    let _held = a.enter(&guest, &hundred).await.expect("room");
+    for letter in ["p", "c"] {
+        let key = format!("{}:t:{{guest}}:{letter}", config.prefix);
+        let _: () = link.query(cmd("SET").arg(key).arg("x")).await.expect("set");
+    }
+    assert!(a.upkeep().await);
+    let mut admissions = Vec::new();
+    for _ in 0..60 {
+        admissions.push(a.enter(&guest, &hundred).await.expect("room"));
+    }
+    assert!(admissions.len() as u64 <= held(&link, &config, "guest").await);
+}
+
+#[tokio::test]
 async fn a_node_that_drains_keeps_only_what_is_in_use() {
     let (a, _, link, config) = two().await;
     let (guest, hundred) = (namespace("guest"), limits(1000, 100));
