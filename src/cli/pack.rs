@@ -17,8 +17,8 @@ use super::folder::FILES;
 const BYTES_MAX: u64 = 256 << 20;
 /// Files, with those of packages that come along.
 const FILES_MAX: usize = 50_000;
-/// Folders inside one another. Links are followed, as `zip -r` does, and may lead in circles.
-const DEPTH_MAX: usize = 40;
+/// Folders inside one another. Links are followed, as `zip -r` does, and may lead in circles, which the system follows 40 times.
+const DEPTH_MAX: usize = 30;
 
 /// What never belongs to a program.
 const LEFT_OUT: [&str; 2] = ["__pycache__", "__MACOSX"];
@@ -167,7 +167,7 @@ mod tests {
     fn a_folder_that_leads_into_itself_is_refused() {
         let root = folder(&["index.js"]);
         std::os::unix::fs::symlink(root.path(), root.path().join("again")).unwrap();
-        let refused = pack(root.path()).unwrap_err().message;
+        let refused = pack(root.path()).err().expect("it has no end").message;
         assert!(refused.contains("too deep"), "{refused}");
         assert!(pack(&folder(&[]).path().join("nowhere")).is_err());
         assert!(pack(folder(&[".hidden"]).path()).is_err());
