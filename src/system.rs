@@ -330,7 +330,10 @@ impl Installer<'_> {
                     binary: true,
                     code: Digest::of(code.as_bytes()),
                     code_size: u64::try_from(code.len()).unwrap_or(u64::MAX),
-                    program: self.uploads.prepare(KIND, None, code).await?,
+                    program: self
+                        .uploads
+                        .prepare(&self.namespace, KIND, None, code)
+                        .await?,
                 })
             }
             (None, builtin) => Exec::Builtin(Builtin {

@@ -15,6 +15,7 @@ struct Counting(AtomicUsize);
 impl Upload for Counting {
     async fn prepare(
         &self,
+        _namespace: &Namespace,
         _kind: &str,
         _main: Option<&str>,
         code: Arc<str>,

@@ -120,7 +120,9 @@ async fn prepared(front: &Front, identity: &Identity, put: CodePut) -> Result<(C
         Digest::of(b"")
     } else {
         let (uploads, main) = (&front.state.uploads, put.main.as_deref());
-        uploads.prepare(kind, main, Arc::clone(&text)).await?
+        uploads
+            .prepare(&identity.namespace, kind, main, Arc::clone(&text))
+            .await?
     };
     let code = Code {
         kind: kind.to_owned(),

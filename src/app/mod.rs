@@ -30,7 +30,7 @@ use crate::config::{self, Config};
 use crate::invoke::idempotency::Idempotency;
 use crate::invoke::resolve::Resolver;
 use crate::invoke::{self, Invoker, Upload, UploadError};
-use crate::model::Digest;
+use crate::model::{Digest, Namespace};
 use crate::pool;
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Source, Wasmtime};
 use crate::store::catalog::Catalog;
@@ -114,11 +114,13 @@ struct Uploads(Arc<dyn Sandbox>);
 impl Upload for Uploads {
     async fn prepare(
         &self,
+        namespace: &Namespace,
         kind: &str,
         main: Option<&str>,
         code: Arc<str>,
     ) -> Result<Digest, UploadError> {
         let source = Source {
+            namespace: Some(namespace.clone()),
             kind: kind.to_owned(),
             main: main.map(str::to_owned),
             code,

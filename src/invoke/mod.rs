@@ -199,9 +199,11 @@ pub(crate) enum UploadError {
 /// Checks and prepares code at upload; the sandbox, as the edge knows it.
 #[async_trait]
 pub(crate) trait Upload: Send + Sync + 'static {
-    /// Names the program inside `code` (the string as uploaded) of a concrete `kind`, ready to be run from `main`.
+    /// Names the program inside `code` (the string as uploaded) of a concrete `kind`, ready to be run from `main`. Of the
+    /// namespaces that wait for that, each has its turn.
     async fn prepare(
         &self,
+        namespace: &Namespace,
         kind: &str,
         main: Option<&str>,
         code: Arc<str>,

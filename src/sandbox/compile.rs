@@ -10,17 +10,16 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use super::config::{Compiler, Config};
 use super::engine::{Class, compiler_config};
+use super::turns::{For, Full, Turns};
 use super::{COMPILE_ARG, Refused};
 
 const VERDICT_ARTEFACT: u8 = 0;
@@ -50,17 +49,7 @@ const OWN: Allowance = Allowance {
 /// Compiles, a few modules at once.
 pub(super) struct Compile {
     config: Config,
-    permits: Semaphore,
-    waiting: AtomicUsize,
-}
-
-/// Counts somebody who waits for a compiler.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    turns: Turns,
 }
 
 impl Compile {
@@ -70,32 +59,26 @@ impl Compile {
         let parallel = config.compile_parallel_max.unwrap_or(cores).max(1);
         Self {
             config: config.clone(),
-            permits: Semaphore::new(parallel),
-            waiting: AtomicUsize::new(0),
+            turns: Turns::new(parallel, config.compile_waiting_max),
         }
     }
 
-    /// Compiles `module` for `class`.
+    /// Compiles `module` for `class`, when it is the turn of `whom`.
     ///
     /// # Errors
     /// `Invalid` with the compiler's words, `TooCostly` when it passed a limit, `Unavailable` when too many wait or
     /// the compiler cannot be run.
     pub(super) async fn compile(
         &self,
+        whom: &For,
         class: Class,
         module: Arc<[u8]>,
     ) -> Result<Vec<u8>, Refused> {
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let counted = Waiting(&self.waiting);
-        if waiting >= self.config.compile_waiting_max {
-            return Err(Refused::Unavailable(
+        let _turn = self.turns.take(whom).await.map_err(|Full| {
+            Refused::Unavailable(
                 "Too many modules are waiting to be compiled; try again in a few seconds.".into(),
-            ));
-        }
-        let permit = self.permits.acquire().await;
-        let _permit =
-            permit.map_err(|_| Refused::Unavailable("The compiler is shutting down.".into()))?;
-        drop(counted);
+            )
+        })?;
         let allowance = Allowance {
             timeout_ms: self.config.compile_timeout_ms,
             memory_mib: self.config.compile_memory_mib_max,

@@ -38,6 +38,7 @@ mod service;
 mod stacks;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wasi;
 
 use std::borrow::Cow;
@@ -52,7 +53,7 @@ use crate::ahead::Ahead;
 use crate::model::exchange::Exchange;
 use crate::model::kind::Language;
 use crate::model::time::iso8601;
-use crate::model::{ActivationId, Digest};
+use crate::model::{ActivationId, Digest, Namespace};
 
 pub(crate) use compile::compile_child;
 pub(crate) use config::{Compiler, Config};
@@ -85,6 +86,8 @@ pub(crate) enum Abi {
 /// Code as it was uploaded, and what was said of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
+    /// For whom it is made a program: among those that wait, each namespace has its turn.
+    pub(crate) namespace: Option<Namespace>,
     /// Concrete kind: whether it is WebAssembly or the source of a language.
     pub(crate) kind: String,
     /// Entry point, when the client named one; WebAssembly has none.
@@ -97,6 +100,7 @@ pub(crate) struct Source {
 impl<T: Into<Arc<str>>> From<T> for Source {
     fn from(code: T) -> Self {
         Self {
+            namespace: None,
             kind: "wasm:1".to_owned(),
             main: None,
             code: code.into(),

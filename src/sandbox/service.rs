@@ -22,6 +22,7 @@ use super::instance::CoreExports;
 use super::language::{self, Engine, LanguageCode, Languages, Package, Prepare};
 use super::limits::Meter;
 use super::program::{Code, Linked, Programs};
+use super::turns::For;
 use super::{
     Abi, CodeSource, Grant, LoadError, Occupancy, Prepared, Program, Refused, Sandbox, Source,
     code, epoch,
@@ -198,10 +199,15 @@ impl Wasmtime {
     }
 
     /// The program of a module or source, from wherever it is soonest had; and whether it had to be made.
-    async fn obtain(&self, program: Digest, made: Made) -> Result<(Arc<Linked>, bool), Refused> {
+    async fn obtain(
+        &self,
+        whom: &For,
+        program: Digest,
+        made: Made,
+    ) -> Result<(Arc<Linked>, bool), Refused> {
         let turn = Arc::clone(&self.loading.entry(program).or_default());
         let held = turn.lock().await;
-        let result = self.obtain_alone(program, made).await;
+        let result = self.obtain_alone(whom, program, made).await;
         drop(held);
         self.leave(&program, &turn);
         result
@@ -209,6 +215,7 @@ impl Wasmtime {
 
     async fn obtain_alone(
         &self,
+        whom: &For,
         program: Digest,
         made: Made,
     ) -> Result<(Arc<Linked>, bool), Refused> {
@@ -221,7 +228,7 @@ impl Wasmtime {
                 let bare = self.inner.linked_blob(Arc::clone(&engine), Arc::from([]));
                 let bytes = self
                     .prepare
-                    .blob(bare, Arc::clone(&engine), package)
+                    .blob(whom, bare, Arc::clone(&engine), package)
                     .await?;
                 let kept =
                     self.blocking(move |inner| inner.keep_blob(program, engine, bytes.into()));
@@ -229,7 +236,7 @@ impl Wasmtime {
             }
         };
         let began = Instant::now();
-        let artefact = self.compile.compile(shape.class, module).await?;
+        let artefact = self.compile.compile(whom, shape.class, module).await?;
         metrics::compiled(began.elapsed());
         let linked = self
             .blocking(move |inner| inner.keep(program, shape, &artefact))
@@ -422,8 +429,9 @@ fn provided(linker: &Linker<Host>, engines: &Engines) -> Provided {
 #[async_trait]
 impl Sandbox for Wasmtime {
     async fn prepare(&self, source: Source) -> Result<Prepared, Refused> {
+        let whom = source.namespace.clone();
         let (program, made, size) = self.read(source).await?;
-        let (linked, compiled) = self.obtain(program, made).await?;
+        let (linked, compiled) = self.obtain(&whom, program, made).await?;
         Ok(Prepared {
             program,
             abi: linked.shape.abi,
@@ -453,13 +461,14 @@ impl Sandbox for Wasmtime {
         }
         let gone = || LoadError::Host(format!("the code of program {program} is gone"));
         let source = code.source().await.ok_or_else(gone)?;
+        let whom = source.namespace.clone();
         let (found, made, _) = self.read(source).await?;
         if found != program {
             return Err(LoadError::Host(format!(
                 "the code kept for program {program} is that of {found}"
             )));
         }
-        let (linked, _) = self.obtain(program, made).await?;
+        let (linked, _) = self.obtain(&whom, program, made).await?;
         Ok(linked)
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cpu::Metered;
 use super::record::{self, Ended, Phase};
 use super::{Permit, Worker};
-use crate::model::{self, Activation, Response, Status, Timestamp};
+use crate::model::{self, Activation, Namespace, Response, Status, Timestamp};
 use crate::pool::{Claim, Facts, Lease, Start, StartFailure};
 use crate::queue::message::{Outcome as Answer, Refusal, Work};
 use crate::queue::{Delivery, Key, Ran};
@@ -28,6 +28,7 @@ const STORE_RETRY: Duration = Duration::from_millis(250);
 
 /// Where the worker finds code whose artefact is gone.
 struct Code<'a> {
+    namespace: &'a Namespace,
     entities: &'a dyn Entities,
     code: Option<&'a model::Code>,
 }
@@ -37,6 +38,7 @@ impl CodeSource for Code<'_> {
     async fn source(&self) -> Option<Source> {
         let code = self.code?;
         Some(Source {
+            namespace: Some(self.namespace.clone()),
             kind: code.kind.clone(),
             main: code.main.clone(),
             code: self.entities.code(&code.code).await.ok().flatten()?,
@@ -195,6 +197,7 @@ async fn start_and_run(
         Claim::Warm(lease) => lease,
         Claim::Cold(ticket) => {
             let code = Code {
+                namespace: &work.namespace,
                 entities: &*worker.store.entities,
                 code: work.action.exec.code(),
             };

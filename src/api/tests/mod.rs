@@ -133,6 +133,7 @@ struct Compiler;
 impl Upload for Compiler {
     async fn prepare(
         &self,
+        _namespace: &Namespace,
         _kind: &str,
         _main: Option<&str>,
         code: Arc<str>,

@@ -1,16 +1,15 @@
 //! Preparing source: one instance of the engine, one call, and the instance is gone.
 //!
 //! It runs the uploader's top level, so it has what a run has not: a thread of its own that stands back behind those that
-//! serve, a short deadline, and memory of its own limit. Only a few run at one time, and what they take together is bounded
-//! by that.
+//! serve, a short deadline, and memory of its own limit. Only a few run at one time, each namespace in its turn, and what
+//! they take together is bounded by that.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::super::config::Config;
@@ -18,6 +17,7 @@ use super::super::instance::{self, Exchanged};
 use super::super::limits::Denied;
 use super::super::program::Linked;
 use super::super::run::{End, read, until};
+use super::super::turns::{For, Full, Turn, Turns};
 use super::super::{Grant, InstanceLimits, LogLine, Refused};
 use super::engine::Engine;
 use super::package::Package;
@@ -35,22 +35,11 @@ const LOG_LINES_MAX: usize = 10;
 
 /// Prepares source, a few pieces at once.
 pub(in super::super) struct Prepare {
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    turns: Turns,
     timeout: Duration,
     memory_bytes_max: usize,
     /// How a slot is had when none is free.
     pub(in super::super) full: Arc<OnceLock<GiveUp>>,
-}
-
-/// Counts somebody who waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Memory that is bounded by the limit of the one instance that asks for it.
@@ -86,36 +75,29 @@ impl Prepare {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let parallel = config.prepare_parallel_max.unwrap_or(cores / 2).max(1);
         Self {
-            permits: Arc::new(Semaphore::new(parallel)),
-            waiting: AtomicUsize::new(0),
-            waiting_max: config.prepare_waiting_max,
+            turns: Turns::new(parallel, config.prepare_waiting_max),
             timeout: Duration::from_millis(config.prepare_timeout_ms),
             memory_bytes_max: config.prepare_memory_mib_max << 20,
             full: Arc::default(),
         }
     }
 
-    /// The blob that the engine of `linked` makes of a package.
+    /// The blob that the engine of `linked` makes of a package, when it is the turn of `whom`.
     ///
     /// # Errors
     /// With the engine's words when it refuses the source, or with ours when the source took too much or ended the engine.
     pub(in super::super) async fn blob(
         &self,
+        whom: &For,
         linked: Arc<Linked>,
         engine: Arc<Engine>,
         package: Package,
     ) -> Result<Vec<u8>, Refused> {
-        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let counted = Waiting(&self.waiting);
-        if waiting >= self.waiting_max {
-            return Err(Refused::Unavailable(
+        let turn = self.turns.take(whom).await.map_err(|Full| {
+            Refused::Unavailable(
                 "Too many uploads are waiting to be prepared; try again in a few seconds.".into(),
-            ));
-        }
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit =
-            permit.map_err(|_| Refused::Unavailable("The server is shutting down.".into()))?;
-        drop(counted);
+            )
+        })?;
         let job = Job {
             linked,
             engine,
@@ -124,12 +106,12 @@ impl Prepare {
             memory_bytes_max: self.memory_bytes_max,
             full: Arc::clone(&self.full),
         };
-        on_its_own_thread(job, permit).await
+        on_its_own_thread(job, turn).await
     }
 }
 
-/// The permit goes with the thread: a client that leaves frees nothing yet.
-async fn on_its_own_thread(job: Job, permit: OwnedSemaphorePermit) -> Result<Vec<u8>, Refused> {
+/// The place goes with the thread: a client that leaves frees nothing yet.
+async fn on_its_own_thread(job: Job, turn: Turn) -> Result<Vec<u8>, Refused> {
     let failed =
         |why: &dyn std::fmt::Display| Refused::Unavailable(format!("Preparing failed: {why}."));
     let (send, receive) = oneshot::channel();
@@ -140,7 +122,7 @@ async fn on_its_own_thread(job: Job, permit: OwnedSemaphorePermit) -> Result<Vec
             tracing::debug!(%error, "source is prepared at the priority of everything else");
         }
         let done = runtime.block_on(job.run());
-        drop(permit);
+        drop(turn);
         // Whoever asked may have gone.
         drop(send.send(done));
     });
