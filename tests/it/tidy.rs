@@ -88,8 +88,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmparser", &["sandbox/"]),
     ("wasmtime_wasi_http", &["sandbox/"]),
     ("wat", &["sandbox/"]),
-    // The client looks into an archive to tell what language it is in.
-    ("zip", &["sandbox/", "cli/code.rs"]),
+    // The client looks into an archive to tell what language it is in, and makes those of folders.
+    ("zip", &["sandbox/", "cli/code.rs", "cli/pack.rs"]),
     ("ruzstd", &["sandbox/language/"]),
     ("redis", &["link/"]),
     ("tokio_rustls", &["link/", "sandbox/egress/"]),
