@@ -13,6 +13,7 @@ mod actions_put;
 mod activations;
 mod admin;
 mod apis;
+mod cluster;
 mod deadletters;
 mod docs;
 mod edge;
@@ -44,6 +45,7 @@ use axum::routing::{get, post, put};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use edge::Edge;
 pub(crate) use serve::serve;
 
@@ -88,6 +90,8 @@ pub(crate) struct State {
     pub(crate) in_flight: Arc<dyn Fn() -> usize + Send + Sync>,
     /// Begins the end of this server, and returns.
     pub(crate) disable: Arc<dyn Fn() + Send + Sync>,
+    /// The cluster that this server is a node of, if it is.
+    pub(crate) cluster: Option<Arc<dyn Cluster>>,
     /// Limits of a namespace that sets none.
     pub(crate) defaults: EffectiveLimits,
     /// What `GET /api/v1` says of this build.
@@ -282,6 +286,7 @@ fn router(front: Arc<Front>) -> Router {
         )
         .route("/admin/v1/namespaces/{ns}/block", post(admin::block))
         .route("/admin/v1/namespaces/{ns}/unblock", post(admin::unblock))
+        .route("/admin/v1/cluster", get(cluster::status))
         .fallback(async || error::Error::no_route())
         .method_not_allowed_fallback(async || error::Error::wrong_method())
         .with_state(front)

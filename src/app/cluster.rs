@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::engine::{Engine, unseal};
+use super::standing::Standing;
 use crate::api;
 use crate::auth::throttle::{self, Throttle, Window};
 use crate::cluster::{Member, Node};
@@ -202,6 +203,18 @@ impl Joined {
             lease: self.node.config.lease(),
         };
         Throttle::wide(window, self.link.clone(), &self.prefix, node)
+    }
+
+    /// Who tells how the cluster stands.
+    pub(super) fn standing(&self, name: &str) -> Arc<dyn api::Cluster> {
+        Arc::new(Standing {
+            name: name.to_owned(),
+            link: self.link.clone(),
+            node: Arc::clone(&self.node),
+            queue: Arc::clone(self.made()),
+            shared: self.shared.clone(),
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
     fn made(&self) -> &Arc<ClusterQueue> {

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod engine;
+mod standing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -478,6 +479,7 @@ fn state(
         hub: Arc::clone(&engine.hub),
         gates: Arc::default(),
         idempotency: Idempotency::new(store.clone(), &config.invoke),
+        cluster: joined.map(|joined| joined.standing(&config.redis.cluster)),
         defaults: config.limits.clone(),
         build: api::Build {
             date: env!("CARGO_PKG_VERSION").to_owned(),

@@ -13,6 +13,7 @@ mod admin;
 mod api;
 mod build;
 mod client;
+mod cluster;
 mod code;
 mod deadletter;
 mod dev;
@@ -160,6 +161,8 @@ enum Command {
     Property(property::Property),
     /// Manage the namespaces of a server; needs its system key
     Admin(admin::Admin),
+    /// See how the cluster stands that a server is a node of; needs its system key
+    Cluster(cluster::Cluster),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  wisp completion bash > ~/.local/share/bash-completion/completions/wisp"
@@ -218,6 +221,7 @@ fn dispatch(command: &Command, session: Session<'_>) -> Result<u8> {
         Command::Namespace(namespace) => namespace.run(session)?,
         Command::Property(property) => property.run(session)?,
         Command::Admin(admin) => admin.run(session)?,
+        Command::Cluster(cluster) => cluster.run(session)?,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "wisp", &mut script);

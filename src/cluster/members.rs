@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::{Node, Role};
-use crate::link::{self, Batch, Link, Script, Value, cmd};
+use crate::link::{self, Batch, Cmd, Link, Script, Value, cmd};
 use crate::scheduler::placement::{self, NodeView};
 
 /// Nodes that were read of together. More are not looked at: a node that knows this many others finds one with room.
@@ -64,7 +64,7 @@ static BEAT: Script = Script::new(
 );
 
 /// Who is there: time, then id, end of lease and facts of each.
-static LOOK: Script = Script::new(
+pub(super) static LOOK: Script = Script::new(
     "local t = redis.call('TIME') \
      local out = { t[1] * 1000 + math.floor(t[2] / 1000) } \
      local all = redis.call('ZRANGE', KEYS[1], 0, ARGV[1], 'WITHSCORES') \
@@ -98,11 +98,16 @@ impl Members {
         batch.call(&BEAT, call);
     }
 
-    /// Reads who is there.
-    pub(crate) async fn look(&self, link: &Link, node: &Node) -> link::Result<Arc<View>> {
+    /// The call of [`LOOK`].
+    pub(super) fn asked(&self) -> Cmd {
         let mut call = LOOK.call(&[&self.nodes, &self.facts]);
         call.arg(MEMBERS_MAX);
-        let answer: Vec<Value> = link.call(&LOOK, &call).await?;
+        call
+    }
+
+    /// Reads who is there.
+    pub(crate) async fn look(&self, link: &Link, node: &Node) -> link::Result<Arc<View>> {
+        let answer: Vec<Value> = link.call(&LOOK, &self.asked()).await?;
         let mut answer = answer.into_iter();
         let Some(Value::Int(now)) = answer.next() else {
             return Err(link::Error::Unexpected(

@@ -10,6 +10,7 @@
 //!   comes back under another name, so that nothing it held before is taken for what it holds now.
 
 mod members;
+mod standing;
 #[cfg(test)]
 mod tests;
 

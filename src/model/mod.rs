@@ -6,6 +6,7 @@
 pub mod action;
 pub mod action_put;
 pub mod activation;
+pub mod cluster;
 pub mod dead_letter;
 pub mod digest;
 pub(crate) mod exchange;

@@ -12,6 +12,7 @@
 mod action_schemas;
 mod actions;
 mod apis;
+mod cluster;
 mod entities;
 mod faults;
 mod operation;
@@ -94,6 +95,7 @@ fn operations() -> Vec<Operation> {
     all.extend(entities::operations());
     all.extend(rest::operations());
     all.extend(apis::operations());
+    all.extend(cluster::operations());
     all
 }
 
@@ -112,7 +114,8 @@ fn made(facts: &Facts<'_>) -> Value {
     let examples = faults.map(|fault| (fault.id.to_owned(), fault.example()));
     let schemas = schemas::schemas(facts)
         .into_iter()
-        .chain(records::schemas());
+        .chain(records::schemas())
+        .chain(cluster::schemas());
     let schemas = schemas.map(|(name, schema)| (name.to_owned(), schema));
     json!({
         "openapi": "3.1.0",

@@ -129,7 +129,8 @@ const ITS_LIMITS: &str = "/admin/v1/namespaces/{namespace}/limits";
 const BLOCK: &str = "/admin/v1/namespaces/{namespace}/block";
 const UNBLOCK: &str = "/admin/v1/namespaces/{namespace}/unblock";
 
-fn administered(
+/// For the holder of the system's key.
+pub(super) fn administered(
     method_and_path: (&'static str, &'static str),
     id: &'static str,
     summary: &'static str,

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use super::faults::{Fault, KIND_FORBIDDEN, URI_TOO_LONG};
+use crate::api::cluster::alone;
 use crate::api::error::Error;
 use crate::invoke::idempotency::KeyError;
 use crate::model::activation::BadActivationId;
@@ -250,6 +251,13 @@ pub(super) const OF_TENANT: &[Fault] = &[Fault::new(
     "not_found",
     "There is no such thing.",
     Error::not_found,
+)];
+
+/// Of servers that are no nodes.
+pub(super) const ALONE: &[Fault] = &[Fault::new(
+    "alone",
+    "The server is no node of a cluster.",
+    alone,
 )];
 
 /// Of calls that are done once.

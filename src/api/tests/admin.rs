@@ -33,6 +33,7 @@ async fn only_the_system_may_administer() {
         ("DELETE", "/admin/v1/namespaces/bob/limits"),
         ("POST", "/admin/v1/namespaces/bob/block"),
         ("POST", "/admin/v1/namespaces/bob/unblock"),
+        ("GET", "/admin/v1/cluster"),
     ];
     for (method, path) in routes {
         site.send(bare(method, path)).await.is(401);

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 use super::docs::{document, resolved};
 use super::*;
+use crate::model::cluster::{
+    ClusterStatus, DeadNode, HolderStatus, HomeStatus, NodeStatus, QueueStatus,
+};
 
 /// `value` against what the document says of this answer; fields it does not name are errors.
 fn check(document: &Value, path: &str, method: &str, got: &Got) {
@@ -380,4 +383,58 @@ async fn what_the_platform_answers_fits_its_schema() {
     }
     let got = site.system("GET", "/admin/v1/namespaces", "").await;
     check(&document, "/admin/v1/namespaces", "GET", &got);
+}
+
+/// A cluster with one of everything.
+struct Busy;
+
+#[async_trait]
+impl crate::api::Cluster for Busy {
+    async fn status(&self) -> crate::store::Result<ClusterStatus> {
+        let node = NodeStatus {
+            role: "all",
+            this: true,
+            ..NodeStatus::default()
+        };
+        let dead = |since_ms| DeadNode {
+            since_ms,
+            ..DeadNode::default()
+        };
+        let queue = QueueStatus {
+            holders: vec![HolderStatus::default()],
+            problem: Some("it is none".to_owned()),
+            ..QueueStatus::default()
+        };
+        Ok(ClusterStatus {
+            nodes: vec![node],
+            dead: vec![dead(None), dead(Some(1))],
+            queues: vec![queue],
+            homes: vec![HomeStatus::default()],
+            ..ClusterStatus::default()
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_cluster_fits_its_schema() {
+    let path = "/admin/v1/cluster";
+    let alone = Site::new().await;
+    let got = alone.system("GET", path, "").await;
+    assert!(got.is(404).error().starts_with("This server is alone: "));
+    let document = document(&alone).await;
+    check(&document, path, "GET", &got);
+    let (mut state, _) = Site::state(EffectiveLimits::default()).await;
+    state.cluster = Some(Arc::new(Busy));
+    let edge = Edge::new(state, Config::default());
+    let site = Site { edge, ..alone };
+    for got in [
+        site.system("GET", path, "").await,
+        site.guest("GET", path, "").await,
+        site.send(bare("GET", path)).await,
+    ] {
+        check(&document, path, "GET", &got);
+    }
+    let told = site.system("GET", path, "").await.is(200).json();
+    assert_eq!(told["nodes"][0]["leaseLeftMs"], 0);
+    assert_eq!(told["dead"][0].get("sinceMs"), None);
 }

@@ -256,6 +256,7 @@ impl Site {
             metrics: Arc::new(|| "up 1\n".to_owned()),
             in_flight: Arc::new(|| 3),
             disable: Arc::new(move || *is_disabled.lock() = Err("disabled".to_owned())),
+            cluster: None,
             defaults,
             build: Build {
                 date: "today".to_owned(),

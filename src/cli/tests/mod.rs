@@ -1,6 +1,7 @@
 //! The client from its command line to the wire and back, against a server that follows a script.
 
 mod actions;
+mod cluster;
 mod entities;
 mod project;
 

@@ -24,6 +24,7 @@ mod news;
 mod packet;
 mod pulled;
 mod scripts;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -41,6 +42,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use packet::Envelope;
+pub(crate) use standing::Standing;
 
 use self::lane::{Hungry, Keys, Lane, Outgoing};
 use self::news::{Ended, News};

@@ -171,3 +171,53 @@ pub(super) static HAND_BACK: Script = Script::new(
      if #ARGV > 1 then redis.call('HSET', KEYS[2], '-', '0:0') end \
      return #ARGV - 1",
 );
+
+/// How a lane stands; changes nothing. Keys: stream, holders.
+///
+/// Answers `{invocations that nobody has read, entries of these, entries in work, entries to be taken over, entries set aside,
+/// age of the oldest that nobody works on (ms), most runs of the action, [[holder, slots, 1 if its lease holds]…]}`.
+pub(super) static STANDING: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local holders, alive, works, max = {}, {}, 0, 0 \
+     local all = redis.call('HGETALL', KEYS[2]) \
+     for i = 1, #all, 2 do \
+       local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
+       if slots then \
+         local holds = tonumber(deadline) >= now \
+         if holds then alive[all[i]] = true end \
+         if all[i] ~= '-' then holders[#holders + 1] = { all[i], tonumber(slots), holds and 1 or 0 } end \
+       elseif all[i] == '#w' then works = math.max(0, tonumber(all[i + 1]) or 0) \
+       elseif all[i] == '#l' then max = tonumber(all[i + 1]) or 0 end \
+     end \
+     local oldest = now \
+     local function seen(id) oldest = math.min(oldest, tonumber(string.match(id, '^(%d+)')) or now) end \
+     local length, pending, last, work, left, aside = 0, 0, nil, 0, 0, 0 \
+     if redis.call('EXISTS', KEYS[1]) == 1 then \
+       length = redis.call('XLEN', KEYS[1]) \
+       for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
+         local named = {} \
+         for i = 1, #group, 2 do named[group[i]] = group[i + 1] end \
+         if named['name'] == 'w' then last = named['last-delivered-id'] end \
+       end \
+     end \
+     if last then \
+       local summary = redis.call('XPENDING', KEYS[1], 'w') \
+       pending = summary[1] \
+       for _, one in ipairs(summary[4] or {}) do \
+         local count = tonumber(one[2]) \
+         if one[1] == 'unreadable' then aside = count \
+         elseif alive[one[1]] then work = work + count \
+         else \
+           left = left + count \
+           local first = redis.call('XPENDING', KEYS[1], 'w', '-', '+', 1, one[1]) \
+           if first[1] then seen(first[1][1]) end \
+         end \
+       end \
+     end \
+     local fresh = redis.call('XRANGE', KEYS[1], last and ('(' .. last) or '-', '+', 'COUNT', 1) \
+     if fresh[1] then seen(fresh[1][1]) end \
+     local entries = fresh[1] and math.max(1, length - pending) or 0 \
+     if entries == 0 then works = 0 end \
+     return { works, entries, work, left, aside, now - oldest, max, holders }",
+);

@@ -35,6 +35,7 @@ mod pipeline;
 mod purge;
 mod record;
 mod retention;
+mod standing;
 mod tenants;
 mod writer;
 
