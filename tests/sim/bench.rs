@@ -29,7 +29,7 @@ use cluster::{HandOff, Hints, NO_LIMIT, Setup};
 use workload::{Shape, Workload};
 
 const HELP: &str = "\
-cargo bench --bench sim -- [--nodes 1000] [--fronts 50] [--actions 100000] [--rate 20000] [--permits 512] [--seconds 60]
+cargo bench --bench sim -- [--nodes 1000] [--fronts 50] [--actions 100000] [--rate 20000] [--permits 512] [--seconds 120]
     [--warm-up 120] [--runs-divided-by 100] [--deaths 10] [--limit N] [--seed 1] [--only NAME]
 --rate 0 takes the published rate; without --limit the runs of an action are not limited. Times are simulated.
 NAME: warm-first, hand-off-warm, hand-off-never, hand-off-room, anybody, everybody.";
@@ -77,7 +77,7 @@ const SMALL: f64 = 50.0;
 fn run(args: &[String]) -> Result<(), String> {
     let number = |name: &str, default: f64| option(args, name, default);
     let rate = number("--rate", 20_000.0)?;
-    let seconds = number("--seconds", 60.0)?;
+    let seconds = number("--seconds", 120.0)?;
     let deaths = number("--deaths", 10.0)? as usize;
     let only = args.iter().position(|arg| arg == "--only");
     let only = only.and_then(|at| args.get(at + 1));
