@@ -26,6 +26,8 @@ const PAYLOAD_KEEP_S: u64 = 7 * 24 * 60 * 60;
 const READ_MAX: usize = 64;
 /// Most commands in a batch: a larger one would keep everybody waiting for its end.
 const BATCH_MAX: usize = 4096;
+/// How often others are let go first before a batch is made.
+const GATHER_YIELDS: usize = 2;
 /// Pause after Redis could not be reached, before pulls are tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,6 +45,10 @@ enum Sent {
 pub(super) async fn go_on(shared: Arc<Shared>) {
     loop {
         shared.sending.store(true, Ordering::SeqCst);
+        // Whatever is ready to run may have something for this batch: where little goes on, nothing is, and it leaves at once.
+        for _ in 0..GATHER_YIELDS {
+            tokio::task::yield_now().await;
+        }
         let (batch, sent) = gather(&shared);
         if batch.is_empty() {
             shared.sending.store(false, Ordering::SeqCst);

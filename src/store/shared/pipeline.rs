@@ -11,17 +11,31 @@ use crate::model::{Activation, ActivationId, Namespace};
 /// Records in one call of the script: it bounds how long others wait for it.
 const CALL_COUNT: usize = 64;
 
-/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, then for each record id, start, hashes, value.
+/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, how many, then all ids, then id and value of each,
+/// then start and member of each.
 ///
-/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
+/// Usually none of them is there, and all go in with two commands; else one by one, the first writer of each wins. The
+/// oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
 static PUT: Script = Script::new(
     "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
-     local fixed, added, count = tonumber(ARGV[2]), 0, 0 \
-     for i = 3, #ARGV, 4 do \
-       if redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 3]) == 1 then \
-         redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i] .. ARGV[i + 2]) \
-         added = added + #ARGV[i + 3] + fixed \
-         count = count + 1 \
+     local fixed, n, added, count = tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 0 \
+     if n == 0 then return 0 end \
+     local values, starts = 4 + n, 4 + 3 * n \
+     local have, is_fresh = redis.call('HMGET', KEYS[1], unpack(ARGV, 4, 3 + n)), true \
+     for i = 1, n do if have[i] then is_fresh = false break end end \
+     if is_fresh then \
+       redis.call('HSET', KEYS[1], unpack(ARGV, values, values + 2 * n - 1)) \
+       redis.call('ZADD', KEYS[2], unpack(ARGV, starts, starts + 2 * n - 1)) \
+       count = n \
+       for i = 0, n - 1 do added = added + #ARGV[values + 2 * i + 1] + fixed end \
+     else \
+       for i = 0, n - 1 do \
+         local value = ARGV[values + 2 * i + 1] \
+         if redis.call('HSETNX', KEYS[1], ARGV[values + 2 * i], value) == 1 then \
+           redis.call('ZADD', KEYS[2], ARGV[starts + 2 * i], ARGV[starts + 2 * i + 1]) \
+           added = added + #value + fixed \
+           count = count + 1 \
+         end \
        end \
      end \
      if added == 0 then return 0 end \
@@ -168,20 +182,25 @@ impl Pipeline {
 
     fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
         let key = self.keys.records(namespace);
-        let mut put = PUT.call(&self.places(namespace));
-        put.arg(self.retained_bytes_max).arg(record::FIXED_BYTES);
+        let mut values = Vec::with_capacity(records.len());
         for record in records {
-            let value = match record::packed(record) {
-                Ok(value) => value,
-                Err(error) => {
-                    tracing::error!(%error, "a record has no JSON");
-                    continue;
-                }
-            };
-            put.arg(&record.id.0.to_be_bytes())
-                .arg(record.start.0)
-                .arg(record::member(record).get(16..).unwrap_or_default())
-                .arg(value);
+            match record::packed(record) {
+                Ok(value) => values.push((record, value)),
+                Err(error) => tracing::error!(%error, "a record has no JSON"),
+            }
+        }
+        let mut put = PUT.call(&self.places(namespace));
+        put.arg(self.retained_bytes_max)
+            .arg(record::FIXED_BYTES)
+            .arg(values.len());
+        for (record, _) in &values {
+            put.arg(&record.id.0.to_be_bytes());
+        }
+        for (record, value) in &values {
+            put.arg(&record.id.0.to_be_bytes()).arg(value);
+        }
+        for (record, _) in &values {
+            put.arg(record.start.0).arg(record::member(record));
         }
         Outgoing {
             command: (Some(&PUT), put),

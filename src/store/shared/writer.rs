@@ -30,6 +30,10 @@ const PIPELINE_COUNT: usize = 1024;
 const PIPELINE_BYTES: usize = 2 << 20;
 /// What follows records, in one pipeline.
 const AFTER_COUNT: usize = 4096;
+/// Records in one round trip from which on the next waits a moment for more.
+const BUSY_COUNT: usize = 8;
+/// That moment.
+const GATHER: Duration = Duration::from_millis(1);
 /// First and longest pause before what failed is sent again.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -47,6 +51,8 @@ struct Inner {
     pipeline: Pipeline,
     state: Mutex<State>,
     wake: Notify,
+    /// Somebody waits for what was put.
+    hurry: Notify,
     bytes_max: usize,
 }
 
@@ -92,6 +98,7 @@ impl Writer {
             pipeline: Pipeline::new(keys, node, config.retention_bytes_max),
             state: Mutex::default(),
             wake: Notify::new(),
+            hurry: Notify::new(),
             bytes_max: config.pending_bytes_max,
         }));
         tokio::spawn(Arc::clone(&writer.0).go_on());
@@ -195,6 +202,7 @@ impl Writer {
             });
         }
         self.0.wake.notify_one();
+        self.0.hurry.notify_one();
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -223,8 +231,17 @@ impl Writer {
 impl Inner {
     async fn go_on(self: Arc<Self>) {
         let mut pause = RETRY_MIN;
+        let mut is_busy = false;
         loop {
+            if is_busy {
+                // Many come: a moment later they are one round trip, for which both sides do the work of one.
+                tokio::select! {
+                    () = tokio::time::sleep(GATHER) => {}
+                    () = self.hurry.notified() => {}
+                }
+            }
             let (records, after) = self.take();
+            is_busy = records.len() >= BUSY_COUNT;
             if records.is_empty() && after.is_empty() {
                 if self.state.lock().is_closed {
                     return;
