@@ -290,6 +290,7 @@ impl Joined {
         tasks: &mut JoinSet<()>,
     ) {
         state.catalog.share();
+        state.idempotency.share();
         invoker.share_clock();
         let (shared, hub, invoker) = (
             self.shared.clone(),

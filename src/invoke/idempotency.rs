@@ -7,9 +7,13 @@
 //! answered that is noted (`done`), so that a record that was not kept, or is past its retention, is not taken for one that
 //! never was.
 //!
+//! Where several nodes share the store ([`Idempotency::share`]), a run may be in flight on another one: what a key was used for
+//! is then taken to go on for [`HELD_MS`], and whoever sends the key again is told of that activation.
+//!
 //! Keys are remembered per namespace and resource, for as long as the configuration says, and are bounded per namespace.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
@@ -17,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::{Config, new_id};
 use crate::model::{ActivationId, Digest, Json, Namespace, Timestamp};
 use crate::store::{self, Expect, Item, Items, Shelf, Store};
+
+/// Longer than a call waits for its turn and runs.
+const HELD_MS: u64 = 10 * 60 * 1000;
 
 /// Why a key does not let a call through.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +48,9 @@ struct Used {
     fingerprint: Digest,
     #[serde(default)]
     done: bool,
+    /// When the call came.
+    #[serde(default)]
+    since: Timestamp,
 }
 
 /// What a key lets a call do.
@@ -74,6 +84,7 @@ pub(crate) struct Idempotency {
     claimed: DashMap<(Namespace, String), ()>,
     /// About how many keys each namespace has; counted anew when it looks like too many.
     counts: DashMap<Namespace, usize>,
+    is_shared: AtomicBool,
 }
 
 impl std::fmt::Debug for Idempotency {
@@ -91,7 +102,19 @@ impl Idempotency {
             keys_max: config.idempotency_keys_max,
             claimed: DashMap::new(),
             counts: DashMap::new(),
+            is_shared: AtomicBool::new(false),
         })
+    }
+
+    /// From now on other nodes take calls, too.
+    pub(crate) fn share(&self) {
+        self.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a call may still be on its way on another node.
+    fn is_held(&self, used: &Used) -> bool {
+        let age_ms = Timestamp::now().millis_since(used.since);
+        self.is_shared.load(Ordering::Relaxed) && age_ms < HELD_MS
     }
 
     /// Uses `key` for a call of `resource` with `payload`; `is_in_flight` tells whether an activation is on this node.
@@ -118,13 +141,18 @@ impl Idempotency {
                 id: new_id(),
                 fingerprint: Digest::of(payload.get().as_bytes()),
                 done: false,
+                since: Timestamp::now(),
             },
         };
         let items = &self.store.items;
         let Some((item, _)) = items.get(namespace, Shelf::Idempotency, &name).await? else {
             self.count_one(namespace).await?;
-            ticket.write(Some(Expect::Absent)).await?;
-            return Ok(Claim::Run(ticket));
+            return match ticket.write(Some(Expect::Absent)).await {
+                Ok(()) => Ok(Claim::Run(ticket)),
+                // Another node took a call with it meanwhile.
+                Err(store::Error::Conflict) => Err(KeyError::Busy),
+                Err(error) => Err(error.into()),
+            };
         };
         let used: Used = serde_json::from_str(&item.body)
             .map_err(|error| store::Error::Corrupt(error.to_string()))?;
@@ -132,7 +160,11 @@ impl Idempotency {
             return Err(KeyError::OtherPayload);
         }
         let id = used.id;
-        if used.done || is_in_flight(id) || self.is_known(namespace, id).await? {
+        let is_known = used.done
+            || is_in_flight(id)
+            || self.is_held(&used)
+            || self.is_known(namespace, id).await?;
+        if is_known {
             return Ok(Claim::Replay(id));
         }
         ticket.used = used;

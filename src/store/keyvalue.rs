@@ -1,11 +1,14 @@
 //! Keys and values that a namespace's guests keep: items of a shelf of their own, held to a quota.
 //!
 //! What a namespace uses is summed up when it is first asked for, and counted on from there. Another node's writes, or a
-//! namespace that was deleted and made again, make the count wrong; so before anything is refused, it is summed up anew.
+//! namespace that was deleted and made again, make the count wrong; so before anything is refused, it is summed up anew, and
+//! where the store itself keeps count, which it does where several nodes write, every second: by so much of writing at most a
+//! quota is passed.
 //! Writes of one key wait for each other; an increment also expects what it read, so it is exact however many nodes write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -13,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use dashmap::DashMap;
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{Error, Expect, Item, Items, Page, Shelf};
 use crate::model::Namespace;
@@ -76,11 +80,26 @@ impl From<Failure> for Refused {
 type Result<T> = std::result::Result<T, Failure>;
 type Asked<T> = std::result::Result<T, Refused>;
 
+/// How long a sum is good for that the store can tell at once.
+const SUM_AGE: Duration = Duration::from_secs(1);
+
 /// What a namespace uses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Usage {
     entries: AtomicU64,
     bytes: AtomicU64,
+    /// When it was summed up last.
+    since: parking_lot::Mutex<Instant>,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self {
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            since: parking_lot::Mutex::new(Instant::now()),
+        }
+    }
 }
 
 /// See the module.
@@ -224,8 +243,12 @@ impl KeyValue {
     }
 
     async fn used(&self, namespace: &Namespace) -> Result<Arc<Usage>> {
-        if let Some(used) = self.used.get(namespace) {
-            return Ok(Arc::clone(&used));
+        let used = self.used.get(namespace).map(|used| Arc::clone(&used));
+        if let Some(used) = used {
+            if used.since.lock().elapsed() >= SUM_AGE {
+                self.sum_at_once(namespace, &used).await?;
+            }
+            return Ok(used);
         }
         let used = Arc::new(Usage::default());
         self.sum(namespace, &used).await?;
@@ -233,8 +256,24 @@ impl KeyValue {
         Ok(Arc::clone(&entry.or_insert(used)))
     }
 
+    /// Notes what the store says is there; whether it does.
+    async fn sum_at_once(&self, namespace: &Namespace, used: &Usage) -> Result<bool> {
+        let found = self.items.usage(namespace, Shelf::KeyValue).await?;
+        *used.since.lock() = Instant::now();
+        let Some((entries, bytes)) = found else {
+            return Ok(false);
+        };
+        let bytes = bytes.saturating_add(entries.saturating_mul(ENTRY_BYTES));
+        used.entries.store(entries, Ordering::Release);
+        used.bytes.store(bytes, Ordering::Release);
+        Ok(true)
+    }
+
     /// Counts what is there.
     async fn sum(&self, namespace: &Namespace, used: &Usage) -> Result<()> {
+        if self.sum_at_once(namespace, used).await? {
+            return Ok(());
+        }
         let (mut entries, mut bytes) = (0_u64, 0_u64);
         let mut page = Page {
             skip: 0,

@@ -1,7 +1,7 @@
 //! What must survive: entities, items, tenants, activation records, and the log of accepted work.
 //!
-//! Five seams, one database behind them (`embedded`). Each is a trait so that another backend can stand in for one
-//! machine's files; `suite` is the conformance suite every implementation must pass.
+//! Five seams, and two backends behind them: a database in the data folder of one machine (`embedded`), and Redis, which
+//! the nodes of a cluster share (`shared`). `suite` is the conformance suite that both must pass.
 //!
 //! Invariants:
 //! - an entity changes only if it is what the writer saw ([`Expect`]): no update is lost;
@@ -220,6 +220,12 @@ pub(crate) trait Items: Send + Sync + 'static {
 
     /// How many [`Items::list`] would list.
     async fn count(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize>;
+
+    /// How many items a shelf has, and bytes of their names and bodies, where that is known without reading them.
+    async fn usage(&self, namespace: &Namespace, shelf: Shelf) -> Result<Option<(u64, u64)>> {
+        let _nothing_known = (namespace, shelf);
+        Ok(None)
+    }
 
     /// Removes those whose name starts with `prefix`; how many there were.
     ///

@@ -17,67 +17,32 @@ use super::Redis;
 use super::answer::Parts;
 use super::record;
 
-/// Records read by one script, and members of the index it looks at.
+/// Records read by one script.
 const LIST_COUNT: usize = 200;
-const LOOK_COUNT: usize = 2000;
-/// Members of the index that one script counts.
-const COUNT_COUNT: usize = 10_000;
 
-/// Goes through the index, newest first, from behind a member or from the newest that is asked for: `each(member)` for
-/// those with the hashes that are wanted, until it returns true. ARGV since, upto, wanted, behind, how many to look at.
-/// The last member looked at, or nothing at the end.
-macro_rules! walk {
-    () => {
-        "local function walk(starts, each) \
-           local wanted, length, first = ARGV[3], #ARGV[3], nil \
-           if ARGV[4] ~= '' then \
-             local rank = redis.call('ZREVRANK', starts, ARGV[4]) \
-             if not rank then return '' end \
-             first = rank + 1 \
-           else first = redis.call('ZCOUNT', starts, '(' .. ARGV[2], '+inf') end \
-           local since, last = tonumber(ARGV[1]), '' \
-           local some = redis.call('ZRANGE', starts, first, first + ARGV[5] - 1, 'REV', 'WITHSCORES') \
-           for i = 1, #some, 2 do \
-             if tonumber(some[i + 1]) < since then return '' end \
-             last = some[i] \
-             if length == 0 or string.sub(last, 17, 16 + length) == wanted then \
-               if each(last) then return last end \
-             end \
-           end \
-           if #some < 2 * ARGV[5] then return '' end \
-           return last \
-         end "
-    };
-}
-
-/// KEYS starts, records; ARGV as above, then how many to skip and to read. Where to go on, how many more to skip, and
-/// records, as id and value.
-static LIST: Script = Script::new(concat!(
-    walk!(),
-    "local skip, limit, found = tonumber(ARGV[6]), tonumber(ARGV[7]), {} \
-     if skip > 0 and ARGV[3] == '' and ARGV[4] == '' then \
-       local newer = redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[2], '+inf') \
-       local last = redis.call('ZRANGE', KEYS[1], newer + skip - 1, newer + skip - 1, 'REV')[1] \
-       if not last then return {'', 0} end \
-       ARGV[4] = last skip = 0 \
+/// KEYS a set of ids by start, records; ARGV since, upto, behind which to go on, how many to skip, how many to read. Where to
+/// go on, or nothing at the end; and records, as id and value.
+static LIST: Script = Script::new(
+    "local since, limit, first = tonumber(ARGV[1]), tonumber(ARGV[5]), 0 \
+     if ARGV[3] ~= '' then \
+       local rank = redis.call('ZREVRANK', KEYS[1], ARGV[3]) \
+       if not rank then return {''} end \
+       first = rank + 1 \
+     else \
+       first = redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[2], '+inf') + ARGV[4] \
      end \
-     local last = walk(KEYS[1], function(member) \
-       if skip > 0 then skip = skip - 1 return false end \
-       local id = string.sub(member, 1, 16) \
+     local some = redis.call('ZRANGE', KEYS[1], first, first + limit - 1, 'REV', 'WITHSCORES') \
+     local found, last = {''}, '' \
+     for i = 1, #some, 2 do \
+       if tonumber(some[i + 1]) < since then return found end \
+       last = some[i] \
+       local id = string.sub(last, 1, 16) \
        found[#found + 1] = id \
        found[#found + 1] = redis.call('HGET', KEYS[2], id) \
-       return #found >= 2 * limit \
-     end) \
-     return {last, skip, unpack(found)}",
-));
-
-/// KEYS starts; ARGV as above. Where to go on, and how many there were.
-static COUNT: Script = Script::new(concat!(
-    walk!(),
-    "local count = 0 \
-     local last = walk(KEYS[1], function() count = count + 1 return false end) \
-     return {last, count}",
-));
+     end \
+     if #some == 2 * limit then found[1] = last end \
+     return found",
+);
 
 #[async_trait]
 impl Activations for Redis {
@@ -115,15 +80,18 @@ impl Activations for Redis {
         page: Page,
     ) -> Result<Vec<Arc<Activation>>> {
         self.settle_down().await;
-        let (starts, key) = (self.keys.starts(namespace), self.keys.records(namespace));
-        let (mut found, mut behind, mut skip) = (Vec::new(), Vec::new(), page.skip);
+        let (set, key) = (self.set(namespace, filter), self.keys.records(namespace));
+        let (since, upto) = ends(filter);
+        let (mut found, mut behind) = (Vec::new(), Vec::new());
         while found.len() < page.limit {
-            let mut list = LIST.call(&[&starts, &key]);
-            range(&mut list, filter, &behind, LOOK_COUNT);
-            list.arg(skip).arg(LIST_COUNT.min(page.limit - found.len()));
-            let mut parts = Parts::of(self.call(&LIST, &list, &starts).await?, &starts)?;
+            let mut list = LIST.call(&[&set, &key]);
+            list.arg(since)
+                .arg(upto)
+                .arg(&behind)
+                .arg(page.skip)
+                .arg(LIST_COUNT.min(page.limit - found.len()));
+            let mut parts = Parts::of(self.call(&LIST, &list, &set).await?, &set)?;
             behind = parts.bytes()?;
-            skip = usize::try_from(parts.number()?).unwrap_or(usize::MAX);
             while !parts.is_empty() {
                 let (id, value) = (parts.bytes()?, parts.maybe());
                 let record = value.map(|value| record::unpacked(&value, &key));
@@ -145,24 +113,11 @@ impl Activations for Redis {
 
     async fn count(&self, namespace: &Namespace, filter: &ActivationFilter) -> Result<usize> {
         self.settle_down().await;
-        let starts = self.keys.starts(namespace);
-        if filter.name.is_none() {
-            let mut count = cmd("ZCOUNT");
-            let (since, upto) = ends(filter);
-            count.arg(&starts).arg(since).arg(upto);
-            return self.query(&count, &starts).await;
-        }
-        let (mut sum, mut behind) = (0, Vec::new());
-        loop {
-            let mut count = COUNT.call(&[&starts]);
-            range(&mut count, filter, &behind, COUNT_COUNT);
-            let mut parts = Parts::of(self.call(&COUNT, &count, &starts).await?, &starts)?;
-            behind = parts.bytes()?;
-            sum += usize::try_from(parts.number()?).unwrap_or_default();
-            if behind.is_empty() {
-                return Ok(sum);
-            }
-        }
+        let set = self.set(namespace, filter);
+        let (since, upto) = ends(filter);
+        let mut count = cmd("ZCOUNT");
+        count.arg(&set).arg(since).arg(upto);
+        self.query(&count, &set).await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -175,6 +130,14 @@ impl Activations for Redis {
 }
 
 impl Redis {
+    /// Ids of the records that are asked for, by start.
+    fn set(&self, namespace: &Namespace, filter: &ActivationFilter) -> String {
+        match record::set_of(filter) {
+            Some(hash) => format!("{}{hash}", self.keys.sets(namespace)),
+            None => self.keys.starts(namespace),
+        }
+    }
+
     /// Waits until this node's records are in Redis, if it takes them.
     async fn settle_down(&self) {
         drop(self.writer.flush().await);
@@ -184,14 +147,4 @@ impl Redis {
 fn ends(filter: &ActivationFilter) -> (u64, u64) {
     let since = filter.since.map_or(0, |since| since.0);
     (since, filter.upto.map_or(u64::MAX, |upto| upto.0))
-}
-
-fn range(command: &mut crate::link::Cmd, filter: &ActivationFilter, behind: &[u8], count: usize) {
-    let (since, upto) = ends(filter);
-    command
-        .arg(since)
-        .arg(upto)
-        .arg(record::wanted(filter))
-        .arg(behind)
-        .arg(count);
 }

@@ -10,7 +10,7 @@ use crate::model::{Namespace, Timestamp};
 use crate::store::{Error, Expect, Item, Items, Page, Result, Revision, Shelf};
 
 use super::Redis;
-use super::answer::{Parts, failed};
+use super::answer::{Parts, bytes, failed};
 use super::codes::Hold;
 use super::entities::{expected, keep_code, next_revision, revision_of};
 use super::keys::All;
@@ -25,13 +25,14 @@ macro_rules! now {
 }
 pub(super) use now;
 
-/// Removes an item. KEYS names, expiries, holds, items; whether it was visible at `now`. Collects the holds that go.
+/// Removes an item. KEYS names, expiries, holds, items, size; whether it was visible at `now`. Collects the holds that go.
 macro_rules! remove {
     () => {
         "local goes = {} \
          local function remove(name) \
            local key = KEYS[4] .. name \
            local old = redis.call('HMGET', key, 'r', 'd', 'h', 'x') \
+           if old[1] then redis.call('DECRBY', KEYS[5], #name + redis.call('HSTRLEN', key, 'b')) end \
            redis.call('DEL', key) \
            redis.call('ZREM', KEYS[1], name) \
            redis.call('ZREM', KEYS[2], name) \
@@ -45,7 +46,7 @@ macro_rules! remove {
 }
 pub(super) use remove;
 
-/// KEYS item, namespace, holds, names, expiries; ARGV name, body, digest, hold, expires, expect.
+/// KEYS item, namespace, holds, names, expiries, size; ARGV name, body, digest, hold, expires, expect.
 static PUT: Script = Script::new(concat!(
     next_revision!(),
     keep_code!(),
@@ -58,6 +59,9 @@ static PUT: Script = Script::new(concat!(
      local verdict, hold, goes = keep_code(KEYS[3], ARGV[3], ARGV[4], old[2], old[3]) \
      if verdict ~= 'ok' then return {verdict} end \
      local revision = next_revision(KEYS[2]) \
+     local size = #ARGV[2] - redis.call('HSTRLEN', KEYS[1], 'b') \
+     if not old[1] then size = size + #ARGV[1] end \
+     redis.call('INCRBY', KEYS[6], size) \
      redis.call('HSET', KEYS[1], 'r', revision, 'b', ARGV[2], 'd', ARGV[3], 'h', hold, 'x', ARGV[5]) \
      redis.call('ZADD', KEYS[4], 0, ARGV[1]) \
      if ARGV[5] == '' then redis.call('ZREM', KEYS[5], ARGV[1]) \
@@ -74,7 +78,7 @@ static GET: Script = Script::new(concat!(
      return found",
 ));
 
-/// KEYS names, expiries, holds, items; ARGV name.
+/// KEYS names, expiries, holds, items, size; ARGV name.
 static DELETE: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n",
     now!(),
@@ -124,7 +128,7 @@ static COUNT: Script = Script::new(concat!(
      return count",
 ));
 
-/// KEYS names, expiries, holds, items; ARGV least, most, how many. How many went, how many of them were visible, holds.
+/// KEYS names, expiries, holds, items, size; ARGV least, most, how many. How many went, how many of them were visible, holds.
 static PURGE: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n",
     now!(),
@@ -135,7 +139,7 @@ static PURGE: Script = Script::new(concat!(
      return {#some, visible, unpack(goes)}",
 ));
 
-/// KEYS names, expiries, holds, items; ARGV now, how many. How many went, and holds.
+/// KEYS names, expiries, holds, items, size; ARGV now, how many. How many went, and holds.
 static EXPIRE: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n\
      local now = tonumber(ARGV[1]) ",
@@ -241,6 +245,24 @@ impl Items for Redis {
         self.call(&COUNT, &count, &names).await
     }
 
+    async fn usage(&self, namespace: &Namespace, shelf: Shelf) -> Result<Option<(u64, u64)>> {
+        let (names, size) = (
+            self.keys.names(namespace, shelf),
+            self.keys.size(namespace, shelf),
+        );
+        let mut batch = Batch::default();
+        batch.push(cmd("ZCARD").arg(&names).clone());
+        batch.push(cmd("GET").arg(&size).clone());
+        let mut answers = self.run(&batch, &size).await?.into_iter();
+        let mut number = || {
+            let bytes = answers.next().and_then(bytes).unwrap_or_default();
+            let text = str::from_utf8(&bytes).ok()?;
+            text.parse::<i64>().ok()?.try_into().ok()
+        };
+        // None at all reads as none used.
+        Ok(Some((number().unwrap_or(0), number().unwrap_or(0))))
+    }
+
     async fn purge(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize> {
         let mut sum = 0;
         loop {
@@ -304,6 +326,7 @@ impl Redis {
             keys.holds(namespace),
             keys.names(namespace, shelf),
             keys.expiries(namespace, shelf),
+            keys.size(namespace, shelf),
         ]);
         let expires = item
             .expires
@@ -324,6 +347,7 @@ impl Redis {
             self.keys.expiries(namespace, shelf),
             self.keys.holds(namespace),
             self.keys.items(namespace, shelf),
+            self.keys.size(namespace, shelf),
         ])
     }
 

@@ -11,10 +11,12 @@
 //! | `i:shelf:{namespace}:name` | hash | an item: revision `r`, body `b`, code `d`, its hold `h`, expiry `x` |
 //! | `j:shelf:{namespace}` | sorted set | names of items, all with score 0 |
 //! | `x:shelf:{namespace}` | sorted set | names of items that expire, by when |
+//! | `y:shelf:{namespace}` | string | bytes of names and bodies of items |
 //! | `c:{digest}` | hash | code, in pieces |
 //! | `w:{digest}` | set | who holds that code |
 //! | `r:{namespace}` | hash | activation records by id (16 bytes) |
 //! | `z:{namespace}` | sorted set | ids of records with hashes of name and package, by start |
+//! | `q:{namespace}:hash` | sorted set | ids of the records of that name, or of that package and name, by start |
 //! | `b:{namespace}` | string | bytes of its records |
 //! | `a:{home}` | hash | accepted work by id |
 //! | `g:{home}` | hash | how often runs of it began |
@@ -111,6 +113,10 @@ impl Keys {
         self.shelf("x", namespace, shelf)
     }
 
+    pub(super) fn size(&self, namespace: &Namespace, shelf: Shelf) -> String {
+        self.shelf("y", namespace, shelf)
+    }
+
     fn shelf(&self, kind: &str, namespace: &Namespace, shelf: Shelf) -> String {
         format!(
             "{}:{kind}:{}:{{{namespace}}}",
@@ -133,6 +139,22 @@ impl Keys {
 
     pub(super) fn starts(&self, namespace: &Namespace) -> String {
         self.tagged("z", namespace.as_str())
+    }
+
+    /// Where the records of a namespace are, as scripts want it.
+    pub(super) fn places(&self, namespace: &Namespace) -> [String; 5] {
+        [
+            self.records(namespace),
+            self.starts(namespace),
+            self.bytes(namespace),
+            self.namespace(namespace),
+            self.sets(namespace),
+        ]
+    }
+
+    /// What the names of its sets by name begin with.
+    pub(super) fn sets(&self, namespace: &Namespace) -> String {
+        format!("{}:", self.tagged("q", namespace.as_str()))
     }
 
     pub(super) fn bytes(&self, namespace: &Namespace) -> String {

@@ -18,6 +18,13 @@
 //! - what is stored is not believed: what was deleted or written over by hand is [`Error::Corrupt`], with its key, and what
 //!   stands beside it is served.
 //!
+//! # What it comes to
+//! Measured on the 2-core machine that also ran the client (a build without optimisation) and others' work, Redis 7.0 on a Unix
+//! socket: a record costs Redis 33 to 40 µs of CPU when it travels alone and 8 µs in pipelines of 100, and 520 bytes of its
+//! memory (149 of them the record, packed from 404); accepted work with its beginning and end 30 µs alone, 7 µs from 64
+//! callers; an entity is read for 5 to 7 µs, a list of 30 records for 115, and a list by a name that none of 100,000 records
+//! has for next to nothing.
+//!
 //! What "durable" means is what Redis does with what it was told: with `appendfsync everysec`, a crash of its machine may
 //! take the last second.
 

@@ -11,12 +11,29 @@ use crate::model::{Activation, ActivationId, Namespace};
 /// Records in one call of the script: it bounds how long others wait for it.
 const CALL_COUNT: usize = 64;
 
-/// KEYS records, starts, bytes, namespace; ARGV most bytes, fixed bytes, how many, then all ids, then id and value of each,
-/// then start and member of each.
+/// Removes a record from everywhere. KEYS records, starts, bytes, namespace, sets; its bytes.
+macro_rules! forget {
+    () => {
+        "local function forget(member) \
+           local id = string.sub(member, 1, 16) \
+           local bytes = redis.call('HSTRLEN', KEYS[1], id) \
+           redis.call('HDEL', KEYS[1], id) \
+           redis.call('ZREM', KEYS[2], member) \
+           redis.call('ZREM', KEYS[5] .. string.sub(member, 17, 26), id) \
+           if #member > 26 then redis.call('ZREM', KEYS[5] .. string.sub(member, 27), id) end \
+           return bytes \
+         end "
+    };
+}
+pub(super) use forget;
+
+/// KEYS records, starts, bytes, namespace, sets; ARGV most bytes, fixed bytes, how many, then all ids, then id and value of
+/// each, then start and member of each, then for each set by name its hash, twice its count, and starts and ids.
 ///
-/// Usually none of them is there, and all go in with two commands; else one by one, the first writer of each wins. The
-/// oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
-static PUT: Script = Script::new(
+/// Usually none of them is there, and all go in with a command for each set; else one by one, the first writer of each wins.
+/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
+static PUT: Script = Script::new(concat!(
+    forget!(),
     "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
      local fixed, n, added, count = tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 0 \
      if n == 0 then return 0 end \
@@ -26,13 +43,22 @@ static PUT: Script = Script::new(
      if is_fresh then \
        redis.call('HSET', KEYS[1], unpack(ARGV, values, values + 2 * n - 1)) \
        redis.call('ZADD', KEYS[2], unpack(ARGV, starts, starts + 2 * n - 1)) \
+       local at = starts + 2 * n \
+       while at < #ARGV do \
+         local length = tonumber(ARGV[at + 1]) \
+         redis.call('ZADD', KEYS[5] .. ARGV[at], unpack(ARGV, at + 2, at + 1 + length)) \
+         at = at + 2 + length \
+       end \
        count = n \
        for i = 0, n - 1 do added = added + #ARGV[values + 2 * i + 1] + fixed end \
      else \
        for i = 0, n - 1 do \
-         local value = ARGV[values + 2 * i + 1] \
-         if redis.call('HSETNX', KEYS[1], ARGV[values + 2 * i], value) == 1 then \
-           redis.call('ZADD', KEYS[2], ARGV[starts + 2 * i], ARGV[starts + 2 * i + 1]) \
+         local id, value = ARGV[values + 2 * i], ARGV[values + 2 * i + 1] \
+         if redis.call('HSETNX', KEYS[1], id, value) == 1 then \
+           local start, member = ARGV[starts + 2 * i], ARGV[starts + 2 * i + 1] \
+           redis.call('ZADD', KEYS[2], start, member) \
+           redis.call('ZADD', KEYS[5] .. string.sub(member, 17, 26), start, id) \
+           if #member > 26 then redis.call('ZADD', KEYS[5] .. string.sub(member, 27), start, id) end \
            added = added + #value + fixed \
            count = count + 1 \
          end \
@@ -44,22 +70,19 @@ static PUT: Script = Script::new(
        local gone = 0 \
        for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 2 * count + 8)) do \
          if gone >= over then break end \
-         local id = string.sub(member, 1, 16) \
-         gone = gone + redis.call('HSTRLEN', KEYS[1], id) + fixed \
-         redis.call('HDEL', KEYS[1], id) \
-         redis.call('ZREM', KEYS[2], member) \
+         gone = gone + forget(member) + fixed \
        end \
        redis.call('DECRBY', KEYS[3], gone) \
      end \
      return count",
-);
+));
 
-/// KEYS records, starts, bytes, namespace. Puts aside what is none of ours; how many keys.
+/// KEYS records, starts, bytes, namespace, sets. Puts aside what is none of ours; how many keys.
 pub(super) static MEND: Script = Script::new(
     "local types, count = {'hash', 'zset', 'string', 'hash'}, 0 \
      for i, key in ipairs(KEYS) do \
        local is = redis.call('TYPE', key).ok \
-       if is ~= 'none' and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
+       if is ~= 'none' and types[i] and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
          redis.call('RENAME', key, key .. ':damaged') \
          count = count + 1 \
        end \
@@ -135,16 +158,6 @@ impl Pipeline {
         }
     }
 
-    /// Where the records of a namespace are.
-    pub(super) fn places(&self, namespace: &Namespace) -> [String; 4] {
-        [
-            self.keys.records(namespace),
-            self.keys.starts(namespace),
-            self.keys.bytes(namespace),
-            self.keys.namespace(namespace),
-        ]
-    }
-
     /// One call of the script for the records of one namespace, or several when they are many.
     pub(super) fn records(&self, records: Vec<Arc<Activation>>) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
@@ -185,22 +198,32 @@ impl Pipeline {
         let mut values = Vec::with_capacity(records.len());
         for record in records {
             match record::packed(record) {
-                Ok(value) => values.push((record, value)),
+                Ok(value) => values.push((record, record::member(record), value)),
                 Err(error) => tracing::error!(%error, "a record has no JSON"),
             }
         }
-        let mut put = PUT.call(&self.places(namespace));
+        let mut put = PUT.call(&self.keys.places(namespace));
         put.arg(self.retained_bytes_max)
             .arg(record::FIXED_BYTES)
             .arg(values.len());
-        for (record, _) in &values {
+        for (record, ..) in &values {
             put.arg(&record.id.0.to_be_bytes());
         }
-        for (record, value) in &values {
+        let mut sets: BTreeMap<&[u8], Vec<&Activation>> = BTreeMap::new();
+        for (record, member, value) in &values {
             put.arg(&record.id.0.to_be_bytes()).arg(value);
+            for set in record::sets_of(member) {
+                sets.entry(set).or_default().push(record);
+            }
         }
-        for (record, _) in &values {
-            put.arg(record.start.0).arg(record::member(record));
+        for (record, member, _) in &values {
+            put.arg(record.start.0).arg(member);
+        }
+        for (set, records) in sets {
+            put.arg(set).arg(2 * records.len());
+            for record in records {
+                put.arg(record.start.0).arg(&record.id.0.to_be_bytes());
+            }
         }
         Outgoing {
             command: (Some(&PUT), put),

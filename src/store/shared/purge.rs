@@ -13,6 +13,7 @@ use super::Redis;
 use super::answer::{Parts, bytes};
 use super::items::{now, remove};
 use super::keys::{All, COLLECTIONS, SHELVES, collection_name};
+use super::pipeline::forget;
 use super::tenants;
 
 /// Things removed by one script.
@@ -32,12 +33,16 @@ static BURY: Script = Script::new(
      return old or ''",
 );
 
-/// KEYS namespace, records, starts, bytes.
-static RECORDS: Script = Script::new(
-    "#!lua flags=allow-oom\n\
-     if redis.call('HGET', KEYS[1], 'gone') ~= '1' then return end \
-     redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4])",
-);
+/// KEYS records, starts, bytes, namespace, sets; ARGV how many. How many went.
+static RECORDS: Script = Script::new(concat!(
+    "#!lua flags=allow-oom\n",
+    forget!(),
+    "if redis.call('HGET', KEYS[4], 'gone') ~= '1' then return {0} end \
+     local some = redis.call('ZRANGE', KEYS[2], 0, ARGV[1] - 1) \
+     for _, member in ipairs(some) do forget(member) end \
+     if #some < tonumber(ARGV[1]) then redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3]) end \
+     return {#some}",
+));
 
 /// KEYS namespace, holds, list, entities; ARGV how many. How many went, and their holds.
 static ENTITIES: Script = Script::new(
@@ -58,14 +63,15 @@ static ENTITIES: Script = Script::new(
      return {#some, unpack(goes)}",
 );
 
-/// KEYS names, expiries, holds, items, namespace; ARGV how many. How many went, and their holds.
+/// KEYS names, expiries, holds, items, size, namespace; ARGV how many. How many went, and their holds.
 static ITEMS: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n\
-     if redis.call('HGET', KEYS[5], 'gone') ~= '1' then return {0} end ",
+     if redis.call('HGET', KEYS[6], 'gone') ~= '1' then return {0} end ",
     now!(),
     remove!(),
     "local some = redis.call('ZRANGE', KEYS[1], 0, ARGV[1] - 1) \
      for _, name in ipairs(some) do remove(name) end \
+     if #some < tonumber(ARGV[1]) then redis.call('DEL', KEYS[5]) end \
      return {#some, unpack(goes)}",
 ));
 
@@ -98,13 +104,10 @@ impl Redis {
         let keys = &self.keys;
         let own = keys.namespace(namespace);
         let records = keys.records(namespace);
-        let remove = RECORDS.call(&[
-            &own,
-            &records,
-            &keys.starts(namespace),
-            &keys.bytes(namespace),
-        ]);
-        self.call::<Value>(&RECORDS, &remove, &records).await?;
+        let mut remove = RECORDS.call(&keys.places(namespace));
+        remove.arg(STEP_COUNT);
+        self.empty_one(namespace, &RECORDS, &remove, &records)
+            .await?;
         for collection in COLLECTIONS {
             let list = format!("{}{}", keys.lists(namespace), collection_name(collection));
             let entities = keys.entities(namespace);
@@ -119,6 +122,7 @@ impl Redis {
                 &keys.expiries(namespace, shelf),
                 &keys.holds(namespace),
                 &keys.items(namespace, shelf),
+                &keys.size(namespace, shelf),
                 &own,
             ]);
             remove.arg(STEP_COUNT);

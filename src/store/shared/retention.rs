@@ -13,6 +13,7 @@ use crate::store::Result;
 
 use super::Redis;
 use super::keys::{All, SHELVES};
+use super::pipeline::forget;
 use super::record::FIXED_BYTES;
 
 /// Records removed by one script.
@@ -27,23 +28,21 @@ static SWEEP: Script = Script::new(
      redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1",
 );
 
-/// KEYS records, starts, bytes; ARGV oldest, most bytes, fixed bytes, how many.
-static EXPIRE: Script = Script::new(
-    "#!lua flags=allow-oom\n\
-     local fixed, sum = tonumber(ARGV[3]), tonumber(redis.call('GET', KEYS[3]) or 0) \
+/// KEYS records, starts, bytes, namespace, sets; ARGV oldest, most bytes, fixed bytes, how many.
+static EXPIRE: Script = Script::new(concat!(
+    "#!lua flags=allow-oom\n",
+    forget!(),
+    "local fixed, sum = tonumber(ARGV[3]), tonumber(redis.call('GET', KEYS[3]) or 0) \
      local over, gone, count = sum - tonumber(ARGV[2]), 0, 0 \
      local some = redis.call('ZRANGE', KEYS[2], 0, ARGV[4] - 1, 'WITHSCORES') \
      for i = 1, #some, 2 do \
        if tonumber(some[i + 1]) >= tonumber(ARGV[1]) and gone >= over then break end \
-       local id = string.sub(some[i], 1, 16) \
-       gone = gone + redis.call('HSTRLEN', KEYS[1], id) + fixed \
-       redis.call('HDEL', KEYS[1], id) \
-       redis.call('ZREM', KEYS[2], some[i]) \
+       gone = gone + forget(some[i]) + fixed \
        count = count + 1 \
      end \
      if count > 0 then redis.call('SET', KEYS[3], string.format('%.0f', math.max(sum - gone, 0))) end \
      return count",
-);
+));
 
 impl Redis {
     /// Whether this is the node that tidies up.
@@ -75,11 +74,7 @@ impl Redis {
         let key = self.keys.records(namespace);
         let mut sum = 0;
         loop {
-            let mut expire = EXPIRE.call(&[
-                &key,
-                &self.keys.starts(namespace),
-                &self.keys.bytes(namespace),
-            ]);
+            let mut expire = EXPIRE.call(&self.keys.places(namespace));
             expire
                 .arg(oldest)
                 .arg(self.config.retention_bytes_max)

@@ -334,7 +334,7 @@ impl Inner {
     /// Puts aside what somebody wrote in the place of records, so that they can be written.
     async fn mend(&self, namespace: &Namespace) {
         let key = self.pipeline.keys.records(namespace);
-        let mend = MEND.call(&self.pipeline.places(namespace));
+        let mend = MEND.call(&self.pipeline.keys.places(namespace));
         match self.link.call::<u32>(&MEND, &mend).await {
             Ok(0) => {}
             Ok(count) => {
