@@ -55,6 +55,9 @@ static ADOPT: Script = Script::new(
      redis.call('SET', KEYS[3], ARGV[2]) return 'adopted'",
 );
 
+/// Names and values of a hash.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A home, and who answers for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Home {
@@ -353,12 +356,12 @@ impl Inner {
         Ok(found)
     }
 
-    async fn scan(&self, key: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    async fn scan(&self, key: &str) -> Result<Fields> {
         let (mut cursor, mut found) = (0_u64, std::collections::BTreeMap::new());
         loop {
             let mut scan = cmd("HSCAN");
             scan.arg(key).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
-            let (next, some): (u64, Vec<(Vec<u8>, Vec<u8>)>) = self.query(&scan, key).await?;
+            let (next, some): (u64, Fields) = self.query(&scan, key).await?;
             // It may tell of one more than once.
             found.extend(some);
             cursor = next;

@@ -205,14 +205,11 @@ impl Redis {
             return Ok(None);
         }
         let count = parts.number()?;
-        let mut code = match parts.maybe() {
-            Some(first) => first,
-            None => {
-                return Err(corrupt(
-                    &key,
-                    "the code was deleted by hand; upload it again",
-                ));
-            }
+        let Some(mut code) = parts.maybe() else {
+            return Err(corrupt(
+                &key,
+                "the code was deleted by hand; upload it again",
+            ));
         };
         for index in 1..count {
             let mut next = cmd("HGET");

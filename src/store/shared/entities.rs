@@ -200,7 +200,7 @@ impl Entities for Redis {
                 match document(key, &mut parts) {
                     Ok(document) => found.push(document),
                     Err(error) => {
-                        tracing::error!(%namespace, %error, "an entity is left out of a list")
+                        tracing::error!(%namespace, %error, "an entity is left out of a list");
                     }
                 }
             }

@@ -169,7 +169,7 @@ mod tests {
         let found = change(&keys, &keys.item(&guest, Shelf::Apis, "/v1/{id}"));
         assert_eq!(found, Some(Change::Apis(guest.clone())));
         let found = change(&keys, &keys.item(&guest, Shelf::Schedules, "t"));
-        assert_eq!(found, Some(Change::Schedule(guest.clone(), name("t"))));
+        assert_eq!(found, Some(Change::Schedule(guest, name("t"))));
         for key in [
             "",
             "wisp:s:e:{",

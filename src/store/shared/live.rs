@@ -78,6 +78,13 @@ struct Near {
     idle: Option<Instant>,
 }
 
+/// What was put a moment ago.
+#[derive(Default)]
+struct Recent {
+    records: VecDeque<(Instant, Arc<Activation>)>,
+    bytes: usize,
+}
+
 /// What waits to be published.
 #[derive(Default)]
 struct Waiting {
@@ -102,7 +109,7 @@ struct Inner {
     /// How many watch records, and lines: read before anything is looked up.
     far_records: AtomicUsize,
     far_lines: AtomicUsize,
-    recent: Mutex<(VecDeque<(Instant, Arc<Activation>)>, usize)>,
+    recent: Mutex<Recent>,
     waiting: Mutex<Waiting>,
     to_register: Notify,
     to_read: Notify,
@@ -192,7 +199,7 @@ impl Live {
             match part {
                 Heard::Own => self.probed(&namespace),
                 Heard::Record(record) if record.namespace == namespace => {
-                    hub.announce(&Arc::new(record));
+                    hub.announce(&record);
                 }
                 Heard::Record(_) => {}
                 Heard::Line(line) => hub.tell(&namespace, line),
@@ -332,7 +339,7 @@ impl Live {
         let now = Instant::now();
         let recent: Vec<Arc<Activation>> = {
             let recent = self.0.recent.lock();
-            let of_it = recent.0.iter().filter(|(since, record)| {
+            let of_it = recent.records.iter().filter(|(since, record)| {
                 record.namespace == *namespace && now.duration_since(*since) < RECENT
             });
             of_it.map(|(_, record)| Arc::clone(record)).collect()
@@ -467,7 +474,10 @@ impl Live {
         let mut gone = Vec::new();
         {
             let mut recent = self.0.recent.lock();
-            let (records, sum) = &mut *recent;
+            let Recent {
+                records,
+                bytes: sum,
+            } = &mut *recent;
             records.push_back((now, Arc::clone(record)));
             *sum += bytes;
             while let Some((since, oldest)) = records.front() {

@@ -36,7 +36,7 @@ pub(super) enum Part {
 pub(super) enum Heard {
     /// A probe of this node's own.
     Own,
-    Record(Activation),
+    Record(Arc<Activation>),
     Line(Line),
     Lost(u64),
 }
@@ -79,7 +79,7 @@ pub(super) fn read(payload: &[u8], node: &str) -> Option<Vec<Heard>> {
         heard.push(match *kind {
             PROBE_PART if is_own => Heard::Own,
             _ if is_own => continue,
-            RECORD_PART => Heard::Record(record::unpacked(part, "of live records").ok()?),
+            RECORD_PART => Heard::Record(Arc::new(record::unpacked(part, "of live records").ok()?)),
             LINE_PART => Heard::Line(serde_json::from_slice::<Told>(part).ok()?.line()),
             LOST_PART => Heard::Lost(u64::from_be_bytes(*part.first_chunk::<8>()?)),
             _ => continue,

@@ -247,61 +247,73 @@ async fn one_of_the_living_adopts_the_work_of_the_dead() {
     );
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(first.is_empty() != second.is_empty());
-    let (winner, name) = if first.is_empty() {
-        (&two, "two")
-    } else {
-        (&one, "one")
-    };
     let found = if first.is_empty() { second } else { first };
     let ids: Vec<u128> = found.iter().map(|pending| pending.id.0).collect();
     assert_eq!(ids, (0..300).collect::<Vec<_>>(), "oldest first");
     assert_eq!((found[7].begun, &*found[7].work), (1, &b"7"[..]));
+}
 
-    // The dead turns out to live: what it says about that work is not heard, and its new work goes elsewhere.
-    dead.store.accepted.settle(ActivationId(1));
-    assert!(
-        dead.store
-            .accepted
-            .begin_durably(ActivationId(2))
-            .await
-            .is_err()
-    );
-    let late = dead
+/// Work of `dead`, adopted by the other.
+async fn adopted() -> (Node, Node, link::Config) {
+    let (config, knobs) = (test_server::config(), Config::default());
+    let dead = node_of(&config, "dead", &knobs).await;
+    for number in 0..9 {
+        let work = Bytes::from(number.to_string());
+        let (accepted, guest) = (&dead.store.accepted, namespace("guest"));
+        let accept = accepted.accept(&guest, ActivationId(number), work);
+        accept.await.unwrap();
+    }
+    let heir = node_of(&config, "heir", &knobs).await;
+    let found = heir.shared.homes.adopt("dead", &Seal::default()).await;
+    assert_eq!(found.unwrap().len(), 9);
+    (dead, heir, config)
+}
+
+#[tokio::test]
+async fn what_the_dead_say_of_work_that_was_adopted_is_not_heard() {
+    let (dead, heir, _) = adopted().await;
+    let one = ActivationId(1);
+    dead.store.accepted.settle(one);
+    assert!(dead.store.accepted.begin_durably(one).await.is_err());
+    let late = ActivationId(900);
+    let accept = dead
         .store
         .accepted
-        .accept(&guest, ActivationId(900), Bytes::from_static(b"w"));
-    late.await.unwrap();
-    assert_eq!(dead.store.accepted.pending().await.unwrap().len(), 1);
+        .accept(&namespace("guest"), late, Bytes::new());
+    accept.await.unwrap();
+    let pending = dead.store.accepted.pending().await.unwrap();
+    assert_eq!(pending.len(), 1, "its new work goes elsewhere");
+    assert_eq!(heir.store.accepted.pending().await.unwrap().len(), 9);
+    heir.store.accepted.begin_durably(one).await.unwrap();
+    heir.store.accepted.settle(one);
+    assert_eq!(heir.store.accepted.pending().await.unwrap().len(), 8);
+}
 
-    winner
+#[tokio::test]
+async fn what_was_adopted_is_adopted_in_turn_until_nothing_is_left() {
+    let (_dead, first, config) = adopted().await;
+    first
         .store
         .accepted
         .begin_durably(ActivationId(2))
         .await
         .unwrap();
-    for number in (0..300).filter(|number| *number != 2) {
-        winner.store.accepted.settle(ActivationId(number));
+    for number in (0..9).filter(|number| *number != 2) {
+        first.store.accepted.settle(ActivationId(number));
     }
-    assert_eq!(winner.store.accepted.pending().await.unwrap().len(), 1);
-
-    // It dies as well, and what it adopted is adopted in turn; then there is nothing left but the work of the living.
-    let heir = node_of(&config, "heir", &knobs).await;
-    let found = heir.shared.homes.adopt(name, &seal).await.unwrap();
+    first.shared.writer.flush_all().await.unwrap();
+    let (seal, second) = (
+        Seal::default(),
+        node_of(&config, "second", &Config::default()).await,
+    );
+    let found = second.shared.homes.adopt("heir", &seal).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].id, found[0].begun), (ActivationId(2), 1));
-    heir.store.accepted.settle(ActivationId(2));
-    heir.shared.writer.flush_all().await.unwrap();
-    assert!(
-        heir.shared
-            .homes
-            .adopt("heir", &seal)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let left = heir.shared.homes.homes().await.unwrap();
-    let left: Vec<&str> = left.iter().map(|home| &*home.owner).collect();
-    assert_eq!(left, ["dead"]);
+    second.store.accepted.settle(ActivationId(2));
+    second.shared.writer.flush_all().await.unwrap();
+    let found = second.shared.homes.adopt("second", &seal).await.unwrap();
+    assert!(found.is_empty());
+    assert!(second.shared.homes.homes().await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -390,6 +402,14 @@ async fn a_namespace_is_held_to_its_bytes_as_records_come() {
     assert_eq!(count.unwrap(), found.len());
 }
 
+/// That it is corrupt, and that it says what.
+#[track_caller]
+fn named(error: Error, key: &str) {
+    let text = error.to_string();
+    assert!(matches!(error, Error::Corrupt(_)), "{text}");
+    assert!(text.contains(key), "{text}");
+}
+
 #[tokio::test]
 async fn what_was_damaged_by_hand_is_named_and_the_rest_is_served() {
     let (one, _two) = two().await;
@@ -409,12 +429,6 @@ async fn what_was_damaged_by_hand_is_named_and_the_rest_is_served() {
             .unwrap();
     }
     one.store.activations.flush().await.unwrap();
-    let named = |error: Error, key: &str| {
-        assert!(
-            matches!(&error, Error::Corrupt(text) if text.contains(key)),
-            "{error:?}"
-        );
-    };
     let broken = one.key("e:{guest}:b");
     one.query(&["DEL", &broken]).await;
     one.query(&["SET", &broken, "rubbish"]).await;
@@ -456,7 +470,17 @@ async fn what_was_damaged_by_hand_is_named_and_the_rest_is_served() {
         .await
         .unwrap();
     assert_eq!(left.len(), 1);
+}
 
+#[tokio::test]
+async fn damaged_records_are_named_and_others_are_written_again() {
+    let (one, _two) = two().await;
+    let guest = namespace("guest");
+    for number in 0..3 {
+        let made = record("a", 10, number);
+        one.store.activations.put(Arc::new(made)).unwrap();
+    }
+    one.store.activations.flush().await.unwrap();
     let records = one.key("r:{guest}");
     let id = record("a", 10, 1).id;
     let mut damage = cmd("HSET");

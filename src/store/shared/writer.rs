@@ -345,7 +345,7 @@ impl Inner {
                 );
             }
             Err(error) => {
-                tracing::error!(key, %error, "what stands where records belong cannot be put aside")
+                tracing::error!(key, %error, "what stands where records belong cannot be put aside");
             }
         }
     }
