@@ -276,11 +276,8 @@ async fn what_the_dead_say_of_work_that_was_adopted_is_not_heard() {
     dead.store.accepted.settle(one);
     assert!(dead.store.accepted.begin_durably(one).await.is_err());
     let late = ActivationId(900);
-    let accept = dead
-        .store
-        .accepted
-        .accept(&namespace("guest"), late, Bytes::new());
-    accept.await.unwrap();
+    let (accepted, guest) = (&dead.store.accepted, namespace("guest"));
+    accepted.accept(&guest, late, Bytes::new()).await.unwrap();
     let pending = dead.store.accepted.pending().await.unwrap();
     assert_eq!(pending.len(), 1, "its new work goes elsewhere");
     assert_eq!(heir.store.accepted.pending().await.unwrap().len(), 9);
