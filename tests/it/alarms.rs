@@ -16,7 +16,7 @@ fn feed(tenant: &Tenant, feed: &str, event: &str, more: Value) -> Value {
 }
 
 /// The starts of the trigger's records, oldest first.
-fn fires(tenant: &Tenant) -> Vec<Value> {
+pub(crate) fn fires(tenant: &Tenant) -> Vec<Value> {
     let rows = tenant.get("activations?name=t&docs=true&limit=200");
     let rows = rows.expect(200).json();
     let mut rows = rows.as_array().expect("rows").clone();
@@ -24,7 +24,7 @@ fn fires(tenant: &Tenant) -> Vec<Value> {
     rows
 }
 
-fn clocked(tenant: &Tenant, cron: &str) {
+pub(crate) fn clocked(tenant: &Tenant, cron: &str) {
     tenant.put_action("a", ECHO);
     let annotations = json!([{ "key": "feed", "value": "/whisk.system/alarms/alarm" }]);
     let body = json!({ "annotations": annotations });

@@ -35,6 +35,7 @@ fn the_work_of_a_killed_worker_runs_elsewhere_as_soon_as_its_lease_ends() {
         (runs(1) && runs(2)).then_some(())
     });
     let killed = std::thread::scope(|scope| {
+        let _running = load.running();
         for _ in 0..2 {
             scope.spawn(|| {
                 load.go_on("a", &params, Duration::from_millis(20), || tenant.clone());
@@ -47,7 +48,6 @@ fn the_work_of_a_killed_worker_runs_elsewhere_as_soon_as_its_lease_ends() {
         nodes.kill(1);
         let killed = Instant::now();
         load.await_accepted(before + 80);
-        load.end();
         killed
     });
     let found = load.settle(&tenant);
@@ -79,6 +79,7 @@ fn what_a_front_accepted_is_recorded_though_it_is_killed_at_once() {
     let (_redis, counter, mut nodes, tenant) = set_up(&["front", "worker"]);
     let (load, params) = (Load::default(), counter.params("a", 50));
     std::thread::scope(|scope| {
+        let _running = load.running();
         for _ in 0..4 {
             scope.spawn(|| {
                 load.go_on("a", &params, Duration::ZERO, || tenant.clone());
@@ -86,7 +87,6 @@ fn what_a_front_accepted_is_recorded_though_it_is_killed_at_once() {
         }
         load.await_accepted(60);
         nodes.kill(0);
-        load.end();
     });
     let found = load.settle(&nodes.tenant_at(1, &tenant));
     println!(
@@ -110,6 +110,7 @@ fn nodes_killed_at_random_under_load_lose_nothing() {
     let (load, params) = (Load::default(), counter.params("a", 100));
     let fronts = RwLock::new([nodes.at(0).client(), nodes.at(1).client()]);
     let kills = std::thread::scope(|scope| {
+        let _running = load.running();
         for thread in 0..4 {
             let (fronts, load, params, tenant) = (&fronts, &load, &params, &tenant);
             scope.spawn(move || {
@@ -135,7 +136,6 @@ fn nodes_killed_at_random_under_load_lose_nothing() {
             }
             pause(Duration::from_millis(fastrand::u64(..1000)));
         }
-        load.end();
         kills
     });
     let found = load.settle(&nodes.tenant_at(0, &tenant));

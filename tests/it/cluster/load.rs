@@ -24,6 +24,15 @@ pub(crate) struct Load {
     is_over: AtomicBool,
 }
 
+/// Ends a load when it is dropped: a test that fails must not wait for it.
+pub(crate) struct Running<'a>(&'a Load);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+    }
+}
+
 /// What was found of a load at its end.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -52,7 +61,7 @@ impl Load {
         Some(reply.status)
     }
 
-    /// Calls again and again, at whatever `tenant` answers, until [`Load::end`].
+    /// Calls again and again, at whatever `tenant` answers, while it is [`Load::running`].
     pub(crate) fn go_on(
         &self,
         action: &str,
@@ -66,8 +75,10 @@ impl Load {
         }
     }
 
-    pub(crate) fn end(&self) {
-        self.is_over.store(true, Ordering::Release);
+    /// Lets [`Load::go_on`] go on for as long as what it answers lives.
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.is_over.store(false, Ordering::Release);
+        Running(self)
     }
 
     /// Waits until so many calls were accepted.

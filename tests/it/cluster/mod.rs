@@ -3,5 +3,11 @@
 //! All nodes are real processes on one machine, and so is Redis. What runs is counted from inside the guests, see
 //! [`Counter`](crate::harness::Counter).
 
+mod away;
+mod bad_input;
+mod clock;
+mod forms;
 mod kills;
+mod limits;
 mod load;
+mod partition;

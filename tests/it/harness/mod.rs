@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use counter::{Counter, Run};
+pub(crate) use counter::Counter;
 pub(crate) use guests::*;
 pub(crate) use http::{Client, Reply, Request, basic};
 pub(crate) use nodes::{Nodes, node_config};
