@@ -192,74 +192,97 @@ impl Shared {
         let lease_ms = u64::try_from(self.node.config.lease().as_millis()).unwrap_or(u64::MAX);
         let deadline_ms = self.node.redis_now_ms().saturating_add(lease_ms);
         let (mut batch, mut kept, mut left) = (Batch::default(), Vec::new(), Vec::new());
-        let all = lane::due(&self.prefix);
-        for lane in self.lanes.lock().all.values() {
+        for lane in self.lanes.lock().all.values_mut() {
             if !lane.is_held {
+                if std::mem::take(&mut lane.is_stale) {
+                    left.push((lane.key.clone(), false));
+                }
                 continue;
             }
             if super::flush::is_idle(lane) || (self.is_leaving() && lane.is_unused()) {
-                left.push(lane.key.clone());
+                left.push((lane.key.clone(), true));
                 continue;
             }
             let mut renew = scripts::RENEW.call(&[&lane.keys.holders]);
-            renew.arg(&*name).arg(lease_ms);
+            renew.arg(&*name).arg(lease_ms).arg(lane.slots);
             batch.call(&scripts::RENEW, renew);
             kept.push(lane.key.clone());
-        }
-        for key in &kept {
-            // A lane of which somebody still waits for the rest stays due at once.
-            let waits = self.lane(key, |lane| lane.waiting > 0);
-            let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
-            let mut of_lane = cmd("ZADD");
-            of_lane.arg(&keys.due);
-            if waits {
-                of_lane.arg("NX");
-            }
-            of_lane.arg(deadline_ms).arg(&*keys.name);
-            batch.push(of_lane);
-            let mut of_namespace = cmd("ZADD");
-            of_namespace
-                .arg(&all)
-                .arg("LT")
-                .arg(deadline_ms)
-                .arg(key.namespace.as_str());
-            batch.push(of_namespace);
         }
         let Ok(answers) = self.link.run(&batch).await else {
             return false;
         };
         let mut renewed = true;
-        for answer in answers.into_iter().take(kept.len()) {
-            renewed &= matches!(answer, Ok(Value::Int(1)));
+        let mut moved = Batch::default();
+        for (answer, key) in answers.into_iter().zip(&kept) {
+            match answer {
+                Ok(Value::Int(2)) => {
+                    let (since_ms, told) = (self.node.redis_now_ms(), true);
+                    self.hunger(key, Hungry { since_ms, told });
+                }
+                Ok(_) => self.put_off(key, deadline_ms, &mut moved),
+                // Nobody can take over what is in a lane whose keys are not ours; it is no reason to end everything else.
+                Err(link::Error::Unexpected(error)) => {
+                    tracing::error!(error, lane = ?key, "what Redis holds of a lane is not ours: it cannot be renewed");
+                }
+                Err(_) => renewed = false,
+            }
         }
+        renewed &= self.link.run(&moved).await.is_ok();
         self.give_up_idle(left).await;
         self.forget_unused();
         renewed
     }
 
-    /// Gives up lanes that nobody called for a while.
-    async fn give_up_idle(&self, keys: Vec<Key>) {
+    /// A lane in which nothing is to be pulled is due again when our lease ends.
+    fn put_off(&self, key: &Key, deadline_ms: u64, batch: &mut Batch) {
+        // One of which somebody still waits for the rest stays due at once.
+        let (keys, waits) = self.lane(key, |lane| (Arc::clone(&lane.keys), lane.waiting > 0));
+        let mut of_lane = cmd("ZADD");
+        of_lane.arg(&keys.due);
+        if waits {
+            of_lane.arg("NX");
+        }
+        of_lane.arg(deadline_ms).arg(&*keys.name);
+        batch.push(of_lane);
+        let mut of_namespace = cmd("ZADD");
+        of_namespace
+            .arg(lane::due(&self.prefix))
+            .arg("LT")
+            .arg(deadline_ms)
+            .arg(key.namespace.as_str());
+        batch.push(of_namespace);
+    }
+
+    /// Gives up lanes that nobody called for a while, held or not: those that were not are due no longer if they are empty.
+    async fn give_up_idle(&self, lanes: Vec<(Key, bool)>) {
         let name = self.node.name();
         let mut batch = Batch::default();
-        for key in &keys {
-            // Nothing may run past the stream from here on.
+        for (key, was_held) in &lanes {
             let keys = self.lane(key, |lane| {
-                lane.is_held = false;
-                self.set_slots(lane, 0);
+                if *was_held {
+                    // Nothing may run past the stream from here on.
+                    lane.is_held = false;
+                    self.set_slots(lane, 0);
+                }
                 Arc::clone(&lane.keys)
             });
             let mut release = scripts::RELEASE.call(&[&keys.stream, &keys.holders, &keys.begun]);
-            release.arg(&*name).arg(-1);
+            // It may be ours again by now: what was not held is not given up, only cleared away if nobody needs it.
+            release.arg(if *was_held { &*name } else { "" }).arg(-1);
             batch.call(&scripts::RELEASE, release);
         }
         let Ok(answers) = self.link.run(&batch).await else {
             return;
         };
-        let mut emptied = Batch::default();
-        for (answer, key) in answers.into_iter().zip(&keys) {
-            if matches!(answer, Ok(Value::Int(..=0))) {
-                let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
+        let (mut emptied, mut keys) = (Batch::default(), Vec::new());
+        for (answer, (key, was_held)) in answers.into_iter().zip(lanes) {
+            let is_empty = matches!(answer, Ok(Value::Int(..=0)));
+            if is_empty {
+                let keys = self.lane(&key, |lane| Arc::clone(&lane.keys));
                 emptied.push(cmd("ZREM").arg(&keys.due).arg(&*keys.name).clone());
+            }
+            if is_empty || was_held {
+                keys.push(key);
             }
         }
         drop(self.link.run(&emptied).await);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::lane::{Hungry, Lane, Outgoing};
 use super::news::News;
@@ -30,6 +31,9 @@ const BATCH_MAX: usize = 4096;
 const GATHER_YIELDS: usize = 2;
 /// Pause after Redis could not be reached, before pulls are tried again.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a lane is left alone of which Redis holds something that is not ours.
+const SHUN: Duration = Duration::from_secs(5);
 
 /// What a command of a batch was for.
 enum Sent {
@@ -300,7 +304,8 @@ fn took(shared: &Arc<Shared>, sent: Sent, answer: link::Result<Value>) {
             Err(error) => {
                 tracing::debug!(%error, lane = ?key, "a lane could not be read");
                 if matches!(error, link::Error::Unexpected(_) | link::Error::Said(_)) {
-                    tracing::error!(%error, lane = ?key, "what Redis holds of a lane is not ours; it is left alone");
+                    tracing::error!(%error, lane = ?key, "what Redis holds of a lane is not ours; it is left alone for a while");
+                    shared.lane(&key, |lane| lane.shunned = Some(Instant::now() + SHUN));
                 } else {
                     let since_ms = shared.node.redis_now_ms();
                     shared.hunger(

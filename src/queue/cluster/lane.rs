@@ -18,6 +18,8 @@ pub(super) struct Keys {
     pub(super) stream: String,
     pub(super) holders: String,
     pub(super) begun: String,
+    /// Entries that could not be read.
+    pub(super) aside: String,
     /// Where large payloads go; a serial follows.
     pub(super) payload: String,
     /// The due list of its namespace.
@@ -32,6 +34,7 @@ impl Keys {
             stream: format!("{tag}:s"),
             holders: format!("{tag}:h"),
             begun: format!("{tag}:b"),
+            aside: format!("{tag}:u"),
             payload: format!("{tag}:p:"),
             due: due_of(prefix, &key.namespace),
             name: name.into(),
@@ -100,6 +103,10 @@ pub(super) struct Lane {
     pub(super) tells_brief: bool,
     /// More waits than this node can take: others are to look at once.
     pub(super) tells_due: bool,
+    /// It was due, and there was nothing for this node: where nothing is in its stream at all, it is no longer due.
+    pub(super) is_stale: bool,
+    /// What Redis holds of it is not ours: it is left alone until then.
+    pub(super) shunned: Option<Instant>,
     /// It is among those with something to send.
     pub(super) has_errand_noted: bool,
 }
@@ -132,6 +139,8 @@ impl Lane {
             is_brief: false,
             tells_brief: false,
             tells_due: false,
+            is_stale: false,
+            shunned: None,
             has_errand_noted: false,
         }
     }

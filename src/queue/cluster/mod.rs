@@ -502,6 +502,9 @@ impl Shared {
             return;
         }
         self.lane(key, |lane| {
+            if lane.shunned.is_some_and(|until| Instant::now() < until) {
+                return;
+            }
             let told = hungry.told || lane.hungry.is_some_and(|before| before.told);
             let since_ms = lane.hungry.map_or(hungry.since_ms, |before| {
                 before.since_ms.min(hungry.since_ms)

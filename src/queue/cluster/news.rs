@@ -14,7 +14,7 @@ use crate::queue::message::{Outcome, Refusal};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ended {
     pub(super) id: ActivationId,
-    #[serde(flatten)]
+    // Not flattened: a record holds JSON as it was written, which cannot be read through that.
     pub(super) how: How,
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::lane::Hungry;
 use super::packet::{self, Packet};
-use super::{Entry, Origin, Outcome, Refusal, Shared};
+use super::{Entry, Origin, Outcome, Refusal, Shared, scripts};
 use crate::link::{Value, cmd, read};
 use crate::queue::message::CANCELLED;
 use crate::queue::{Delivery, Key, Queue};
@@ -37,6 +37,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     shared.lane(key, |lane| {
         lane.is_held |= count > 0 || slots > 0;
         lane.entries += count;
+        lane.is_stale = !lane.is_held && waiting == 0;
         lane.limit = limit;
         shared.set_slots(lane, slots);
         lane.waiting = waiting;
@@ -217,23 +218,20 @@ async fn fetch(shared: &Shared, key: &str) -> Option<Bytes> {
     }
 }
 
-/// An entry that cannot be read stays in the stream under the name `unreadable`: it holds nobody up, and is not lost.
+/// Entries kept of a lane that could not be read; older ones go when there are more.
+const ASIDE_MAX: usize = 1000;
+
+/// An entry that cannot be read is moved beside the stream: it holds nobody up there, and is there for whoever looks for it.
 fn set_aside(shared: &Arc<Shared>, key: &Key, id: String) {
-    let stream = shared.lane(key, |lane| {
+    let keys = shared.lane(key, |lane| {
         lane.entries = lane.entries.saturating_sub(1);
-        lane.keys.stream.clone()
+        Arc::clone(&lane.keys)
     });
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let mut claim = cmd("XCLAIM");
-        claim
-            .arg(stream)
-            .arg("w")
-            .arg("unreadable")
-            .arg(0)
-            .arg(id)
-            .arg("JUSTID");
-        if let Err(error) = shared.link.query::<Value>(&claim).await {
+        let mut aside = scripts::SET_ASIDE.call(&[&keys.stream, &keys.aside]);
+        aside.arg(id).arg(ASIDE_MAX);
+        if let Err(error) = shared.link.call::<i64>(&scripts::SET_ASIDE, &aside).await {
             tracing::warn!(%error, "an entry that cannot be read could not be set aside");
         }
     });

@@ -51,6 +51,9 @@ pub(super) static PUSH: Script = Script::new(
 
 /// Claims slots and reads entries: new ones, and those of holders whose lease has ended.
 ///
+/// Whoever comes to a lane gives those a lease who have entries and are not known as holders, because somebody removed the
+/// key by hand: who lives renews it, and who does not is taken over when it ends.
+///
 /// Keys: stream, holders. Arguments: our name, lease (ms), slots we want to have, most entries, most entries per slot,
 /// entries of ours by now.
 /// Answers `{now, slots of ours, entries waiting, [[id, [fields]]…] new, [[id, [fields]]…] taken over, 1 if more is to be
@@ -78,6 +81,15 @@ pub(super) static PULL: Script = Script::new(
        if mine == 0 then return { now, 0, tonumber(redis.call('HGET', KEYS[2], '#e') or '0'), {}, {}, 0, max } end \
      end \
      local again, more = {}, 0 \
+     if not known then \
+       for _, one in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'w')) do \
+         local who, pending \
+         for i = 1, #one, 2 do \
+           if one[i] == 'name' then who = one[i + 1] elseif one[i] == 'pending' then pending = one[i + 1] end \
+         end \
+         if pending > 0 and who ~= me then redis.call('HSETNX', KEYS[2], who, '0:' .. (now + lease)) end \
+       end \
+     end \
      for _, who in ipairs(dead) do \
        local room = count - #again \
        local left = redis.call('XPENDING', KEYS[1], 'w', '-', '+', room + 1, who) \
@@ -119,14 +131,25 @@ pub(super) static PULL: Script = Script::new(
      return { now, mine, waiting, fresh, again, more, max }",
 );
 
-/// Renews what we hold of a lane. Keys: holders. Arguments: our name, lease (ms). Answers 0 when we do not hold it.
+/// Renews what we hold of a lane. Keys: holders. Arguments: our name, lease (ms), slots that we believe are ours.
+///
+/// Answers 2 where there is something to pull: entries nobody has read, or those of a holder whose lease has ended. Where
+/// somebody removed the key by hand we hold the lane again, with the slots that are in use anyway.
 pub(super) static RENEW: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
-     local held = redis.call('HGET', KEYS[1], ARGV[1]) \
-     if not held then return 0 end \
+     local held, found = ARGV[3] .. ':', 1 \
+     local all = redis.call('HGETALL', KEYS[1]) \
+     for i = 1, #all, 2 do \
+       if all[i] == ARGV[1] then held = all[i + 1] \
+       elseif all[i] == '#e' then if tonumber(all[i + 1]) > 0 then found = 2 end \
+       else \
+         local deadline = string.match(all[i + 1], ':(%d+)$') \
+         if deadline and tonumber(deadline) < now then found = 2 end \
+       end \
+     end \
      redis.call('HSET', KEYS[1], ARGV[1], string.match(held, '^(%d+)') .. ':' .. (now + ARGV[2])) \
-     return 1",
+     return found",
 );
 
 /// Gives slots back, or the whole lane. Keys: stream, holders, begun. Arguments: our name, slots kept (-1: give up the lane).
@@ -220,4 +243,13 @@ pub(super) static STANDING: Script = Script::new(
      local entries = fresh[1] and math.max(1, length - pending) or 0 \
      if entries == 0 then works = 0 end \
      return { works, entries, work, left, aside, now - oldest, max, holders }",
+/// Takes an entry that cannot be read out of the stream. Keys: stream, where it goes. Arguments: its id, most entries kept there.
+pub(super) static SET_ASIDE: Script = Script::new(
+    "local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) \
+     if found[1] then \
+       local fields = found[1][2] \
+       redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(fields, 1, math.min(#fields, 1000))) \
+     end \
+     redis.call('XACK', KEYS[1], 'w', ARGV[1]) \
+     return redis.call('XDEL', KEYS[1], ARGV[1])",
 );
