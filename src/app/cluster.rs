@@ -8,11 +8,14 @@ use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::artefacts::InRedis;
 use super::engine::{Engine, unseal};
-use super::standing::Standing;
+use super::replies::FollowUp;
+use super::standing::{Standing, Watch};
 use crate::api;
 use crate::auth::throttle::{self, Throttle, Window};
 use crate::cluster::{Member, Node};
@@ -24,9 +27,11 @@ use crate::pool::Slots;
 use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
 use crate::queue::message::Outcome;
 use crate::queue::{Delivery, Queue};
-use crate::store::seal::Seal;
+use crate::sandbox;
+use crate::store::seal::{self, Seal};
 use crate::store::shared::{self, Change, Homes, Shared, Writer};
 use crate::store::{self, Activations, Store};
+use crate::telemetry::cluster::{self as telemetry, Event};
 use crate::worker::Worker;
 
 /// How often it is looked whether the lease has ended: runs that wait are told within this.
@@ -47,6 +52,7 @@ pub(super) struct Joined {
     opened: Mutex<Option<(Store, shared::Keeper)>>,
     queue: OnceLock<Arc<ClusterQueue>>,
     slots: OnceLock<Arc<dyn Slots>>,
+    watch: OnceLock<Arc<Watch>>,
     throttle: OnceLock<Arc<Throttle>>,
     /// The queue knows it weakly.
     salvager: OnceLock<Arc<dyn Salvage>>,
@@ -161,6 +167,7 @@ impl Joined {
             opened: Mutex::new(Some((store, keeper))),
             queue: OnceLock::new(),
             slots: OnceLock::new(),
+            watch: OnceLock::new(),
             throttle: OnceLock::new(),
             salvager: OnceLock::new(),
         };
@@ -205,6 +212,34 @@ impl Joined {
         Throttle::wide(window, self.link.clone(), &self.prefix, node)
     }
 
+    /// The configured keys, if they are those of the cluster.
+    pub(super) async fn seal(&self, config: &seal::Config) -> Result<Seal, String> {
+        let seal = Seal::of(config)?;
+        self.shared.check_keys(&seal).await?;
+        Ok(seal)
+    }
+
+    /// Compiled code that nodes share, where they have a secret.
+    pub(super) fn compiled(&self, config: &Config) -> anyhow::Result<Option<sandbox::Shared>> {
+        let secret = config.cluster.secret().map_err(anyhow::Error::msg)?;
+        Ok(secret.map(|secret| {
+            let place = InRedis {
+                link: self.link.clone(),
+                prefix: self.prefix.clone(),
+            };
+            sandbox::Shared::new(Arc::new(place), secret.as_bytes())
+        }))
+    }
+
+    /// Who tells what metrics show of it.
+    pub(super) fn watch(&self) -> Arc<Watch> {
+        Arc::clone(
+            self.watch.get_or_init(|| {
+                Arc::new(Watch::new(Arc::clone(&self.node), Arc::clone(self.made())))
+            }),
+        )
+    }
+
     /// Who tells how the cluster stands.
     pub(super) fn standing(&self, name: &str) -> Arc<dyn api::Cluster> {
         Arc::new(Standing {
@@ -244,12 +279,19 @@ impl Joined {
         let (ears, mut heard) = self.link.listen(Vec::new());
         queue.subscribe(&ears);
         let listening = Arc::clone(&queue);
+        let back = Arc::new(Notify::new());
+        let waits = Arc::clone(&engine.waits);
+        let follow = FollowUp::new(waits, Arc::clone(&engine.store.activations));
+        tasks.spawn(follow.go_on(Arc::clone(&back)));
+        tasks.spawn(self.watch().go_on());
         tasks.spawn(async move {
             // It ends when it is dropped.
             let _ears = ears;
             while let Some(heard) = heard.recv().await {
-                if matches!(heard, Heard::Message { .. }) {
-                    listening.heard(&heard);
+                match heard {
+                    Heard::Message { .. } => listening.heard(&heard),
+                    Heard::Back => back.notify_one(),
+                    Heard::Changed(_) | Heard::Lost => {}
                 }
             }
         });
@@ -367,6 +409,7 @@ impl HeldAll {
         tracing::error!(
             "the lease was lost: Redis was not reached in time. What runs is ended here, others take it over"
         );
+        telemetry::count(Event::Lapsed, 1);
         self.node.lapse();
         self.queue.lapse();
         self.homes.leave();

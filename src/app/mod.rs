@@ -5,8 +5,10 @@
 //! built, then the port is opened, then what a former process had accepted is queued again, and only then is anything
 //! served. Down: no new connections, requests in flight are finished, then runs are, then the store is closed.
 
+mod artefacts;
 mod cluster;
 mod engine;
+mod replies;
 mod standing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -41,7 +43,7 @@ use crate::store::sealed::Sealed;
 use crate::store::watched::{Hub, Watched};
 use crate::store::{self, Store, Tenants, embedded, shared};
 use crate::system;
-use crate::telemetry::metrics;
+use crate::telemetry::{self, metrics};
 
 /// Actions kept in memory, without their code: some KiB each.
 const CATALOG_ENTRIES_MAX: usize = 20_000;
@@ -158,7 +160,10 @@ impl App {
             let (store, keeper) = opened?;
             (store, Keeper::Embedded(keeper), None)
         };
-        let seal = Seal::load(&config.encryption, &config.server.data);
+        let seal = match &joined {
+            None => Seal::load(&config.encryption, &config.server.data),
+            Some(joined) => joined.seal(&config.encryption).await,
+        };
         let seal = Arc::new(seal.map_err(anyhow::Error::msg)?);
         if seal.has_keys() {
             store.accepted = Arc::new(Sealed::new(store.accepted, Arc::clone(&seal)));
@@ -180,7 +185,11 @@ impl App {
         let address = listener.local_addr()?;
 
         config.egress.api_hosts = api_hosts(&config, address);
-        let sandbox = sandbox(&config, &store, &hub)?;
+        let shared = match &joined {
+            None => None,
+            Some(joined) => joined.compiled(&config)?,
+        };
+        let sandbox = sandbox(&config, &store, &hub, shared)?;
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
@@ -381,12 +390,18 @@ fn guest_threads(config: &Config) -> anyhow::Result<Runtime> {
 }
 
 /// The sandbox, with what its guests may keep.
-fn sandbox(config: &Config, store: &Store, hub: &Arc<Hub>) -> anyhow::Result<Arc<Wasmtime>> {
+fn sandbox(
+    config: &Config,
+    store: &Store,
+    hub: &Arc<Hub>,
+    shared: Option<sandbox::Shared>,
+) -> anyhow::Result<Arc<Wasmtime>> {
     let artefacts = config.server.artefacts.as_ref();
     let artefacts = artefacts.unwrap_or(&config.server.data);
     let mut sandbox = sandbox_config(config)?;
     let pairs = KeyValue::new(Arc::clone(&store.items), config.keyvalue.clone());
     sandbox.pairs = Some(Arc::new(pairs));
+    sandbox.shared = shared;
     sandbox.listener = Some(Arc::clone(hub) as _);
     Wasmtime::new(sandbox, artefacts)
         .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error}"))
@@ -438,6 +453,27 @@ fn summary(config: &Config, sandbox: &Arc<Wasmtime>, engine: &Engine) -> Vec<Str
     lines
 }
 
+/// The metrics, as Prometheus reads them.
+fn shown(
+    engine: &Engine,
+    sandbox: &Wasmtime,
+    render: &PrometheusHandle,
+    watch: Option<&standing::Watch>,
+) -> String {
+    let mut all = engine.gauges(sandbox);
+    let cluster = watch.map(standing::Watch::gauges);
+    if let Some(cluster) = &cluster {
+        // What waits for this node's permits waits in streams, too.
+        all.queue_oldest_age = all.queue_oldest_age.max(cluster.oldest_age);
+    }
+    metrics::set(&all);
+    let mut text = metrics::print(render);
+    if let Some(cluster) = &cluster {
+        telemetry::cluster::print(&mut text, cluster);
+    }
+    text
+}
+
 fn state(
     config: &Config,
     sandbox: &Arc<Wasmtime>,
@@ -447,6 +483,7 @@ fn state(
 ) -> anyhow::Result<(api::State, Invoker)> {
     let store = engine.store.clone();
     let gauges = (engine.clone(), Arc::clone(sandbox));
+    let watch = joined.map(Joined::watch);
     let (ready, waits) = (engine.clone(), Arc::clone(&engine.waits));
     let (entities, seal) = (Arc::clone(&store.entities), Arc::clone(&engine.seal));
     let catalog = Catalog::sealing(entities, CATALOG_ENTRIES_MAX, seal);
@@ -490,10 +527,7 @@ fn state(
         ready: Arc::new(move || ready.ready()),
         in_flight: Arc::new(move || waits.count()),
         disable: Arc::new(end_this_process),
-        metrics: Arc::new(move || {
-            metrics::set(&gauges.0.gauges(&*gauges.1));
-            metrics::print(&render)
-        }),
+        metrics: Arc::new(move || shown(&gauges.0, &gauges.1, &render, watch.as_deref())),
         store,
     };
     Ok((state, invoker))

@@ -1,15 +1,18 @@
-//! How the cluster stands, put together from those who know a part of it.
+//! How the cluster stands, put together from those who know a part of it: for operators, and for metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::api;
 use crate::cluster::Node;
 use crate::link::{self, Link};
 use crate::model::cluster::{ClusterStatus, DeadNode};
-use crate::queue::cluster::ClusterQueue;
+use crate::queue::cluster::{ClusterQueue, Sample};
 use crate::store::{self, shared::Shared};
+use crate::telemetry::cluster::Gauges;
 
 /// See the module.
 pub(super) struct Standing {
@@ -55,6 +58,51 @@ impl api::Cluster for Standing {
             dead_letters,
             homes,
         })
+    }
+}
+
+/// How often it is read how much waits in the whole cluster.
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+
+/// What metrics show of the cluster.
+pub(super) struct Watch {
+    node: Arc<Node>,
+    queue: Arc<ClusterQueue>,
+    sample: Mutex<Sample>,
+}
+
+impl Watch {
+    pub(super) fn new(node: Arc<Node>, queue: Arc<ClusterQueue>) -> Self {
+        Self {
+            node,
+            queue,
+            sample: Mutex::default(),
+        }
+    }
+
+    /// As of now, as far as this node knows.
+    pub(super) fn gauges(&self) -> Gauges {
+        let (view, sample) = (self.node.members.view(), *self.sample.lock());
+        Gauges {
+            lanes_held: self.queue.lanes_held(),
+            nodes_alive: view.living.len(),
+            nodes_dead: view.dead.len(),
+            is_held: self.node.fence.is_held(),
+            depth: sample.depth,
+            oldest_age: sample.oldest_age,
+        }
+    }
+
+    /// Looks now and then how much waits, until it is dropped.
+    pub(super) async fn go_on(self: Arc<Self>) {
+        loop {
+            match self.queue.sample().await {
+                Ok(sample) => *self.sample.lock() = sample,
+                // What was seen last stays: a zero would scale a cluster down that cannot tell.
+                Err(error) => tracing::debug!(%error, "it could not be read how much waits"),
+            }
+            tokio::time::sleep(SAMPLE_EVERY).await;
+        }
     }
 }
 

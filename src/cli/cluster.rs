@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Session;
 use super::client::Client;
 use super::failure::Result;
+use super::output::Output;
 
 /// A queue whose oldest has waited longer is worth a line, milliseconds.
 const LATE_MS: u64 = 10_000;
@@ -46,68 +47,76 @@ impl Cluster {
             output.value(&status);
             return Ok(());
         }
-        let nodes = list(&status["nodes"]);
-        output.line(&format!(
-            "cluster {}: {}, {} waiting, {}",
-            text(&status["name"]),
-            counted(
-                u64::try_from(nodes.len()).unwrap_or(u64::MAX),
-                "node",
-                "nodes"
-            ),
-            counted(number(&status["waiting"]), "invocation", "invocations"),
-            counted(
-                number(&status["deadLetters"]),
-                "dead letter",
-                "dead letters"
-            ),
-        ));
+        show(output, &status);
+        Ok(())
+    }
+}
+
+fn show(output: &Output, status: &Value) {
+    let nodes = list(&status["nodes"]);
+    output.line(&format!(
+        "cluster {}: {}, {} waiting, {}",
+        text(&status["name"]),
+        counted(
+            u64::try_from(nodes.len()).unwrap_or(u64::MAX),
+            "node",
+            "nodes"
+        ),
+        counted(number(&status["waiting"]), "invocation", "invocations"),
+        counted(
+            number(&status["deadLetters"]),
+            "dead letter",
+            "dead letters"
+        ),
+    ));
+    output.line("");
+    let rows: Vec<[String; 10]> = nodes.iter().map(node).collect();
+    let header = [
+        "Node", "Role", "Address", "Version", "Lease", "Runs", "Memory", "Idle", "Waiting",
+        "Queues",
+    ];
+    output.table(header, &rows);
+    show_queues(output, status);
+    let accepted = list(&status["homes"]).iter();
+    let accepted: u64 = accepted.map(|home| number(&home["accepted"])).sum();
+    if accepted > 0 {
         output.line("");
-        let rows: Vec<[String; 10]> = nodes.iter().map(node).collect();
+        output.line(&format!(
+            "promised and not over: {}",
+            counted(accepted, "piece of work", "pieces of work")
+        ));
+    }
+    output.line("");
+    let wrong = wrong(status);
+    if wrong.is_empty() {
+        output.ok("nothing is wrong");
+    }
+    for line in wrong {
+        output.line(&format!("{} {line}", output.bold("wrong:")));
+    }
+}
+
+fn show_queues(output: &Output, status: &Value) {
+    let queues = list(&status["queues"]);
+    if !queues.is_empty() {
+        output.line("");
+        let rows: Vec<[String; 7]> = queues.iter().map(queue).collect();
         let header = [
-            "Node", "Role", "Address", "Version", "Lease", "Runs", "Memory", "Idle", "Waiting",
-            "Queues",
+            "Namespace",
+            "Action",
+            "Waiting",
+            "Entries",
+            "In work",
+            "Oldest",
+            "Holders (slots)",
         ];
         output.table(header, &rows);
-        let queues = list(&status["queues"]);
-        if !queues.is_empty() {
-            output.line("");
-            let rows: Vec<[String; 7]> = queues.iter().map(queue).collect();
-            let header = [
-                "Namespace",
-                "Action",
-                "Waiting",
-                "Entries",
-                "In work",
-                "Oldest",
-                "Holders (slots)",
-            ];
-            output.table(header, &rows);
-            if number(&status["queuesMore"]) > 0 {
-                output.line(&format!(
-                    "and {}",
-                    counted(number(&status["queuesMore"]), "queue more", "queues more")
-                ));
-            }
-        }
-        let accepted = list(&status["homes"]).iter();
-        let accepted: u64 = accepted.map(|home| number(&home["accepted"])).sum();
-        if accepted > 0 {
-            output.line("");
+        if number(&status["queuesMore"]) > 0 {
             output.line(&format!(
-                "promised and not over: {}",
-                counted(accepted, "piece of work", "pieces of work")
+                "and {}",
+                counted(number(&status["queuesMore"]), "queue more", "queues more")
             ));
         }
-        output.line("");
-        let wrong = wrong(&status);
-        if wrong.is_empty() {
-            output.ok("nothing is wrong");
-        }
-        for line in wrong {
-            output.line(&format!("{} {line}", output.bold("wrong:")));
-        }
-        Ok(())
     }
 }
 

@@ -14,6 +14,8 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -56,7 +58,25 @@ pub(crate) struct Config {
     pub(crate) hand_off: bool,
     /// Where the other nodes and operators find this one; what it listens on when unset.
     pub(crate) address: Option<String>,
+    /// What all nodes know and Redis does not: with it they share compiled code.
+    pub(crate) secret: Option<Secret>,
+    /// A file that has it.
+    pub(crate) secret_file: Option<PathBuf>,
 }
+
+/// A secret: not printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Bytes that a secret has at least: fewer can be guessed by who reads what it authenticates.
+const SECRET_BYTES_MIN: usize = 16;
 
 impl Default for Config {
     fn default() -> Self {
@@ -65,6 +85,8 @@ impl Default for Config {
             lease_s: 5,
             hand_off: true,
             address: None,
+            secret: None,
+            secret_file: None,
         }
     }
 }
@@ -75,13 +97,44 @@ impl Config {
         if !(1..=300).contains(&self.lease_s) {
             return Err(("lease_s", "a lease lasts 1 to 300 seconds".to_owned()));
         }
+        if let Some(Secret(secret)) = &self.secret {
+            long_enough(secret).map_err(|why| ("secret", why))?;
+        }
         Ok(())
+    }
+
+    /// The secret, from wherever it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has none that will do.
+    pub(crate) fn secret(&self) -> Result<Option<String>, String> {
+        if let Some(Secret(secret)) = &self.secret {
+            return Ok(Some(secret.clone()));
+        }
+        let Some(file) = &self.secret_file else {
+            return Ok(None);
+        };
+        let name = file.display();
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("cluster.secret_file: {name}: {error}"))?;
+        let secret = text.trim();
+        long_enough(secret).map_err(|why| format!("cluster.secret_file: {name}: {why}"))?;
+        Ok(Some(secret.to_owned()))
     }
 
     /// The lease.
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_s.max(1))
     }
+}
+
+fn long_enough(secret: &str) -> Result<(), String> {
+    if secret.len() >= SECRET_BYTES_MIN {
+        return Ok(());
+    }
+    Err(format!(
+        "a secret has at least {SECRET_BYTES_MIN} characters, as `openssl rand -base64 32` prints"
+    ))
 }
 
 /// Whether this node may act: a moment up to which its lease holds for certain.

@@ -66,3 +66,25 @@ fn a_node_comes_back_under_another_name() {
     assert_ne!(node.name(), before);
     assert_eq!(id_of(&node.name()), id_of(&before));
 }
+
+#[test]
+fn a_secret_is_long_enough_and_comes_from_a_file_too() {
+    let config = |secret: Option<&str>, file: Option<&std::path::Path>| Config {
+        secret: secret.map(|text| Secret(text.to_owned())),
+        secret_file: file.map(Into::into),
+        ..Config::default()
+    };
+    assert_eq!(
+        config(Some("short"), None).validate().unwrap_err().0,
+        "secret"
+    );
+    let long = "a secret that is long";
+    assert!(config(Some(long), None).validate().is_ok());
+    assert!(!format!("{:?}", config(Some(long), None)).contains(long));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let from_file = config(None, Some(file.path()));
+    assert!(from_file.secret().unwrap_err().contains("secret_file"));
+    std::fs::write(file.path(), format!("{long}\n")).unwrap();
+    assert_eq!(from_file.secret().unwrap().unwrap(), long);
+    assert_eq!(Config::default().secret().unwrap(), None);
+}

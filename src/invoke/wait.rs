@@ -4,6 +4,7 @@
 //! until the activation has ended, however long after the caller left.
 
 use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use tokio::sync::oneshot;
@@ -20,12 +21,16 @@ struct Waiter {
     namespace: Namespace,
     caller: Option<oneshot::Sender<Outcome>>,
     admission: Admission,
+    /// In which round it was registered.
+    round: u32,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Waits {
     waiters: DashMap<ActivationId, Waiter, BuildHasherDefault<IdHasher>>,
+    /// Counts how often it was looked for answers that were not heard.
+    round: AtomicU32,
 }
 
 impl std::fmt::Debug for Waits {
@@ -38,7 +43,7 @@ impl std::fmt::Debug for Waits {
 
 impl Waits {
     /// Registers a caller that waits for the outcome.
-    pub(super) fn register(
+    pub(crate) fn register(
         &self,
         namespace: &Namespace,
         id: ActivationId,
@@ -51,6 +56,7 @@ impl Waits {
                 namespace: namespace.clone(),
                 caller: Some(sender),
                 admission,
+                round: self.round.load(Ordering::Relaxed),
             },
         );
         receiver
@@ -64,6 +70,7 @@ impl Waits {
                 namespace: namespace.clone(),
                 caller: None,
                 admission,
+                round: self.round.load(Ordering::Relaxed),
             },
         );
     }
@@ -77,6 +84,19 @@ impl Waits {
     pub(super) fn holds(&self, namespace: &Namespace, id: ActivationId) -> bool {
         let waiter = self.waiters.get(&id);
         waiter.is_some_and(|waiter| waiter.namespace == *namespace)
+    }
+
+    /// Begins a round: its number.
+    pub(crate) fn next_round(&self) -> u32 {
+        self.round.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Those that were registered before that round, and when.
+    pub(crate) fn before(&self, round: u32) -> Vec<(ActivationId, Namespace, u32)> {
+        let waiters = self.waiters.iter();
+        let old = waiters.filter(|waiter| waiter.round < round);
+        old.map(|waiter| (*waiter.key(), waiter.namespace.clone(), waiter.round))
+            .collect()
     }
 
     /// Activations in flight.

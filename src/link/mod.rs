@@ -37,6 +37,7 @@ use connect::Target;
 pub(crate) use ears::{Ears, Heard};
 pub(crate) use error::{Error, Result};
 
+use crate::telemetry::cluster::{self as telemetry, Event};
 pub(crate) use script::Script;
 
 /// Pause between two attempts to connect: those who come in between are told at once that the server is away.
@@ -150,6 +151,8 @@ impl Link {
     /// Sends a command and reads its answer.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
+        telemetry::count(Event::Sent, 1);
+        let began = Instant::now();
         let value = match &self.0.way {
             Way::Cluster(connection) => {
                 connection
@@ -159,7 +162,9 @@ impl Link {
                     .await
             }
             Way::One { .. } => {
-                let (mut connection, serial) = self.connection().await?;
+                let connected = self.connection().await;
+                let (mut connection, serial) =
+                    connected.inspect_err(|_| telemetry::count(Event::Failed, 1))?;
                 let answer = connection.req_packed_command(command).await;
                 if let Err(error) = &answer {
                     self.note(error, serial);
@@ -167,7 +172,11 @@ impl Link {
                 answer
             }
         };
-        let value = value.and_then(Value::extract_error).map_err(Error::of)?;
+        telemetry::round_trip(began.elapsed());
+        let value = value.and_then(Value::extract_error).map_err(|error| {
+            telemetry::count(Event::Failed, 1);
+            Error::of(error)
+        })?;
         T::from_redis_value(value).map_err(|error| Error::Unexpected(error.to_string()))
     }
 
@@ -208,7 +217,11 @@ impl Link {
             let sent = commands.iter().map(|command| self.query::<Value>(command));
             return Ok(join_all(sent).await);
         };
-        let (mut connection, serial) = self.connection().await?;
+        telemetry::count(Event::Sent, commands.len());
+        let failed = |many: usize| telemetry::count(Event::Failed, many);
+        let connected = self.connection().await;
+        let (mut connection, serial) = connected.inspect_err(|_| failed(commands.len()))?;
+        let began = Instant::now();
         let mut pipeline = redis::Pipeline::with_capacity(commands.len());
         for command in commands {
             pipeline.add_command(command.clone());
@@ -217,12 +230,15 @@ impl Link {
         let answers = connection
             .req_packed_commands(&pipeline, 0, commands.len())
             .await;
+        telemetry::round_trip(began.elapsed());
         let answers = answers.map_err(|error| {
+            failed(commands.len());
             self.note(&error, serial);
             Error::of(error)
         })?;
         let each = answers.into_iter().map(|value| {
             value.extract_error().map_err(|error| {
+                failed(1);
                 self.note(&error, serial);
                 Error::of(error)
             })

@@ -44,7 +44,9 @@ use crate::model::kind::Language;
 
 const MAGIC: &[u8; 8] = b"WISPAOT1";
 const TRAILER_BYTES: usize = 80;
-const MAC_BYTES: usize = 32;
+pub(super) const MAC_BYTES: usize = 32;
+/// Bytes of a trailer before its MAC.
+pub(super) const SIGNED_BYTES: usize = TRAILER_BYTES - MAC_BYTES;
 /// Bytes hashed at a time: enough for the widest vectors, little enough for the cache.
 const PIECE_BYTES: usize = 64 << 10;
 const KEY_FILE: &str = "aot.key";
@@ -107,6 +109,12 @@ impl Cache {
         let bytes = cache.files().iter().map(|file| file.bytes).sum();
         cache.bytes.store(bytes, Ordering::Relaxed);
         Ok(cache)
+    }
+
+    /// Names what artefacts here depend on besides their programs.
+    pub(super) fn settings(&self) -> &str {
+        let name = self.folder.file_name().and_then(std::ffi::OsStr::to_str);
+        name.unwrap_or_default()
     }
 
     /// Bytes of a program's file, if there is one.
@@ -412,7 +420,8 @@ pub(super) fn from_compiler(
     Ok(Loaded::Component(component))
 }
 
-fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
+/// What stands between an artefact and its MAC.
+pub(super) fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
     let abi = match shape.abi {
         Abi::Core => 1,
         Abi::Handler => 2,
@@ -434,7 +443,7 @@ fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
 }
 
 /// The shape in a trailer of `program`; `None` when it is another's, or of another format.
-fn read_trailer(bytes: &[u8], program: &Digest) -> Option<Shape> {
+pub(super) fn read_trailer(bytes: &[u8], program: &Digest) -> Option<Shape> {
     let (magic, rest) = bytes.split_first_chunk::<8>()?;
     let (flags, digest) = rest.split_first_chunk::<8>()?;
     if magic != MAGIC || digest != program.0 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::language::EngineModules;
+use super::shared::Shared;
 use crate::model::keyvalue::Pairs;
 use crate::model::live::Listener;
 
@@ -72,6 +73,10 @@ pub(crate) struct Config {
     /// Elements of a table.
     pub(crate) table_elements_max: u32,
 
+    /// Who shares compiled code; nobody when there is none. Given by whoever builds the server.
+    #[serde(skip)]
+    pub(crate) shared: Option<Shared>,
+
     /// Where guests may go; a section of its own.
     #[serde(skip)]
     pub(crate) egress: super::egress::Config,
@@ -117,6 +122,7 @@ impl Default for Config {
             large_keep_resident_kib: 1024,
             large_memory_mib_max: 4096,
             table_elements_max: 20_000,
+            shared: None,
             egress: super::egress::Config::default(),
             pairs: None,
             listener: None,

@@ -35,6 +35,7 @@ mod p2;
 mod program;
 mod run;
 mod service;
+mod shared;
 mod stacks;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub(crate) use keyvalue::Serves;
 #[cfg(test)]
 pub(crate) use language::EngineModules;
 pub(crate) use service::Wasmtime;
+pub(crate) use shared::{Artefacts, Shared};
 
 /// The hidden argument that turns this executable into a compiler, see [`compile_child`].
 pub(crate) const COMPILE_ARG: &str = "__compile";

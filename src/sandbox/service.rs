@@ -170,6 +170,35 @@ impl Wasmtime {
         }
     }
 
+    /// The program from memory, from disk, or from who compiled it before.
+    async fn at_hand_anywhere(&self, program: Digest) -> Result<Option<Arc<Linked>>, Refused> {
+        match self.at_hand(program).await? {
+            Some(linked) => Ok(Some(linked)),
+            None if self.fetch(program).await => self.at_hand(program).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Brings the artefact of a program to disk, if others made one for machines like this; whether they did.
+    pub(super) async fn fetch(&self, program: Digest) -> bool {
+        let Some(shared) = &self.inner.config.shared else {
+            return false;
+        };
+        let settings = self.inner.cache.settings();
+        let Some((shape, artefact)) = shared.fetch(settings, program).await else {
+            return false;
+        };
+        let stored = move |inner: &Inner| inner.cache.store(&program, shape, &artefact);
+        self.blocking(stored).await.is_ok()
+    }
+
+    /// Offers what was made here to machines like this.
+    pub(super) fn offer(&self, program: Digest, shape: Shape, artefact: Arc<Vec<u8>>) {
+        if let Some(shared) = &self.inner.config.shared {
+            shared.offer(self.inner.cache.settings(), program, shape, artefact);
+        }
+    }
+
     async fn recover(&self, program: Digest) -> Result<Recovered, Refused> {
         match self.inner.cache.size(&program) {
             None => Ok(Recovered::Nothing),
@@ -219,7 +248,7 @@ impl Wasmtime {
         program: Digest,
         made: Made,
     ) -> Result<(Arc<Linked>, bool), Refused> {
-        if let Some(linked) = self.at_hand(program).await? {
+        if let Some(linked) = self.at_hand_anywhere(program).await? {
             return Ok((linked, false));
         }
         let (module, shape) = match made {
@@ -238,9 +267,12 @@ impl Wasmtime {
         let began = Instant::now();
         let artefact = self.compile.compile(whom, shape.class, module).await?;
         metrics::compiled(began.elapsed());
+        let artefact = Arc::new(artefact);
+        let kept = Arc::clone(&artefact);
         let linked = self
-            .blocking(move |inner| inner.keep(program, shape, &artefact))
+            .blocking(move |inner| inner.keep(program, shape, &kept))
             .await??;
+        self.offer(program, shape, artefact);
         Ok((linked, true))
     }
 
@@ -453,7 +485,7 @@ impl Sandbox for Wasmtime {
         let program = *program;
         let turn = Arc::clone(&self.loading.entry(program).or_default());
         let held = turn.lock().await;
-        let at_hand = self.at_hand(program).await;
+        let at_hand = self.at_hand_anywhere(program).await;
         drop(held);
         self.leave(&program, &turn);
         if let Some(linked) = at_hand? {

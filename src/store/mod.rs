@@ -23,7 +23,7 @@ pub(crate) mod seal;
 pub(crate) mod sealed;
 pub(crate) mod shared;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 pub(crate) mod watched;
 
 use std::sync::Arc;

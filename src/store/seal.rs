@@ -6,7 +6,7 @@
 //! long as that key is configured. What was stored before there was a key is read, and encrypted when it is written next.
 //!
 //! A small file in the data folder is encrypted with the key in use: a server that is started without a key that opens it
-//! stops at once, rather than at the first call that needs a parameter.
+//! stops at once, rather than at the first call that needs a parameter. Nodes of a cluster have that text in Redis.
 
 use std::fmt;
 use std::fs;
@@ -189,6 +189,16 @@ impl Seal {
     /// # Errors
     /// With what is wrong: a key that is none, a file that cannot be read, a key that is missing.
     pub(crate) fn load(config: &Config, folder: &Path) -> std::result::Result<Self, String> {
+        let seal = Self::of(config)?;
+        seal.check(&folder.join(CHECK_FILE))?;
+        Ok(seal)
+    }
+
+    /// The configured keys, for a store that many share: it has a check of its own.
+    ///
+    /// # Errors
+    /// With what is wrong: a key that is none, a file that cannot be read.
+    pub(crate) fn of(config: &Config) -> std::result::Result<Self, String> {
         let mut keys = parse(config.keys.as_deref().unwrap_or_default())
             .map_err(|why| format!("encryption.keys: {why}"))?;
         if let Some(file) = &config.keys_file {
@@ -204,14 +214,30 @@ impl Seal {
             }
             keys.extend(more);
         }
-        let seal = Self { keys };
-        seal.check(&folder.join(CHECK_FILE))?;
-        Ok(seal)
+        Ok(Self { keys })
     }
 
     /// Whether anything is encrypted.
     pub(crate) fn has_keys(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Whether one of the keys is that of a check, and whether it is the first.
+    pub(super) fn opens_check(&self, noted: &[u8]) -> (bool, bool) {
+        let opens = |key: &Key| key.decrypt("", &[], noted).as_deref() == Some(CHECK_TEXT);
+        let first = self.keys.first().is_some_and(opens);
+        (first || self.keys.iter().any(opens), first)
+    }
+
+    /// How many keys there are.
+    pub(super) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// A check that only the first of the keys opens; `None` without any.
+    pub(super) fn new_check(&self) -> Result<Option<Vec<u8>>> {
+        let key = self.keys.first();
+        key.map(|key| key.encrypt("", &[], CHECK_TEXT)).transpose()
     }
 
     /// Compares the keys with those the folder was used with, and notes the first of them.
@@ -220,9 +246,7 @@ impl Seal {
         let failed = |error: std::io::Error| format!("{name}: {error}");
         match fs::read(file) {
             Ok(noted) => {
-                let mut keys = self.keys.iter();
-                let opens = |key: &Key| key.decrypt("", &[], &noted).as_deref() == Some(CHECK_TEXT);
-                if !keys.any(opens) {
+                if !self.opens_check(&noted).0 {
                     return Err(format!(
                         "the parameters in this data folder are encrypted with a key that is not configured ({} are). \
                          Give it with keys or keys_file in the [encryption] section, or WISP_ENCRYPTION_KEYS; it may come \
@@ -234,12 +258,10 @@ impl Seal {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let Some(key) = self.keys.first() else {
+        let noted = self.new_check();
+        let Some(noted) = noted.map_err(|error| format!("{name}: {error}"))? else {
             return Ok(());
         };
-        let noted = key
-            .encrypt("", &[], CHECK_TEXT)
-            .map_err(|error| format!("{name}: {error}"))?;
         // Whole or not at all: half of it would look like another key's.
         let new = file.with_extension("new");
         let mut written = fs::File::create(&new).map_err(failed)?;

@@ -36,7 +36,7 @@ const BOUNDS: [(u64, &str); 22] = [
 ];
 
 /// Threads count in stripes of their own, as far as these reach: a line that two cores write to costs more than the count.
-const STRIPES: usize = 4;
+pub(super) const STRIPES: usize = 4;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ struct Stripe {
 }
 
 /// The stripe of the calling thread.
-fn stripe() -> usize {
+pub(super) fn stripe() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static MINE: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES);

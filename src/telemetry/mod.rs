@@ -3,6 +3,7 @@
 //! A line is a sentence for people with fields for machines; `format = "json"` makes every line one JSON object.
 //! Standard output is never written to here, so that what a command prints can be piped.
 
+pub(crate) mod cluster;
 mod histogram;
 pub(crate) mod metrics;
 

@@ -12,6 +12,7 @@ use crate::link::{self, Batch, Value, cmd, read};
 use crate::model::Namespace;
 use crate::queue::Key;
 use crate::scheduler::placement::{self, Due, NodeView, Warmth};
+use crate::telemetry::cluster::{self as telemetry, Event};
 
 /// Namespaces looked at in one go, and lanes of each.
 const NAMESPACES_MAX: usize = 32;
@@ -344,6 +345,7 @@ impl Shared {
             back.arg(&*name).arg(&ids);
             match self.link.call::<Value>(&scripts::HAND_BACK, &back).await {
                 Ok(_) => {
+                    telemetry::count(Event::HandedBack, ids.len());
                     let now_ms = self.node.redis_now_ms();
                     let mut batch = Batch::default();
                     let mut of_lane = cmd("ZADD");

@@ -12,6 +12,7 @@ use crate::model::{ActivationId, Namespace};
 use crate::queue::message::{Outcome, Refusal, Work};
 use crate::queue::{Backlog, Cancels, Delivery, EnqueueError, Hands, Key, Queue, Replies};
 use crate::scheduler::fairness::Runtime;
+use crate::telemetry::cluster::{self as telemetry, Event};
 
 #[async_trait]
 impl Queue for ClusterQueue {
@@ -37,10 +38,14 @@ impl Queue for ClusterQueue {
         let mut work = work;
         if shared.may_hand_off(&work) {
             match shared.local.hand_over(work) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    telemetry::count(Event::HandedOver, 1);
+                    return Ok(());
+                }
                 Err(back) => work = *back,
             }
         }
+        telemetry::count(Event::Pushed, 1);
         shared.push(work).await
     }
 

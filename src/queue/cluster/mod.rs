@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(crate) use packet::Envelope;
-pub(crate) use standing::Standing;
+pub(crate) use standing::Sample;
 
 use self::lane::{Hungry, Keys, Lane, Outgoing};
 use self::news::{Ended, News};

@@ -11,6 +11,7 @@ use super::{Entry, Origin, Outcome, Refusal, Shared, scripts};
 use crate::link::{Value, cmd, read};
 use crate::queue::message::CANCELLED;
 use crate::queue::{Delivery, Key, Queue};
+use crate::telemetry::cluster::{self as telemetry, Event};
 
 /// One entry as it was read: its id, and the payload or where it lies.
 struct Raw {
@@ -32,6 +33,10 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     shared.node.note_time(now_ms);
     let (fresh, again) = (raws(fresh), raws(again));
     let count = fresh.len() + again.len();
+    let handed = again.iter().filter(|raw| raw.is_handed).count();
+    telemetry::count(Event::Pulled, fresh.len());
+    telemetry::count(Event::Resumed, handed);
+    telemetry::count(Event::TakenOver, again.len() - handed);
     let epoch = shared.epoch.load(Ordering::Acquire);
     let has_room = shared.room() > count;
     shared.lane(key, |lane| {
@@ -182,6 +187,9 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
     let Some(salvage) = shared.salvage.get().and_then(std::sync::Weak::upgrade) else {
         return;
     };
+    if !raw.is_handed {
+        telemetry::count(Event::Redelivered, deliveries.len());
+    }
     let begun = shared.lane(key, |lane| lane.keys.begun.clone());
     for delivery in deliveries {
         let mut ask = cmd("HGET");
@@ -223,6 +231,7 @@ const ASIDE_MAX: usize = 1000;
 
 /// An entry that cannot be read is moved beside the stream: it holds nobody up there, and is there for whoever looks for it.
 fn set_aside(shared: &Arc<Shared>, key: &Key, id: String) {
+    telemetry::count(Event::SetAside, 1);
     let keys = shared.lane(key, |lane| {
         lane.entries = lane.entries.saturating_sub(1);
         Arc::clone(&lane.keys)

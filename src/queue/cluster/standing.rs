@@ -4,6 +4,8 @@
 //! that is read is bounded: so many namespaces, so many lanes, in pipelines of a few hundred commands, so that a look at a
 //! cluster that is in trouble does not add to it.
 
+use std::time::Duration;
+
 use super::lane::{self, Keys};
 use super::{ClusterQueue, scripts};
 use crate::link::{self, Batch, Link, Value, cmd, read};
@@ -58,6 +60,34 @@ impl ClusterQueue {
     }
 }
 
+/// How long a sample of the queues is taken for the present: one node looks, the others read what it saw.
+const SAMPLE: Duration = Duration::from_millis(4500);
+/// How long it is kept where nobody looks again, seconds.
+const SAMPLE_KEEP_S: u64 = 60;
+
+/// How much waits in the whole cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// Invocations that nobody has taken.
+    pub(crate) depth: u64,
+    /// How long the oldest entry of the deepest queues has waited.
+    pub(crate) oldest_age: Duration,
+}
+
+impl ClusterQueue {
+    /// How much waits in the whole cluster, as one of its nodes saw a few seconds ago.
+    ///
+    /// # Errors
+    /// When Redis does not tell.
+    pub(crate) async fn sample(&self) -> link::Result<Sample> {
+        let look = Look {
+            link: &self.0.link,
+            prefix: &self.0.prefix,
+        };
+        look.sample(self.0.node.id()).await
+    }
+}
+
 /// A look at the queues of one prefix.
 struct Look<'a> {
     link: &'a Link,
@@ -65,6 +95,38 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    async fn sample(&self, node: &str) -> link::Result<Sample> {
+        let (turn, seen) = (
+            format!("{}:q:sample:turn", self.prefix),
+            format!("{}:q:sample", self.prefix),
+        );
+        let mut take = cmd("SET");
+        take.arg(&turn).arg(node).arg("NX").arg("PX");
+        take.arg(u64::try_from(SAMPLE.as_millis()).unwrap_or(u64::MAX));
+        if self.link.query::<Option<String>>(&take).await?.is_none() {
+            let kept: Option<String> = self.link.query(cmd("GET").arg(&seen)).await?;
+            let kept = kept.as_deref().and_then(|text| text.split_once(':'));
+            let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+            return Ok(kept.map_or_else(Sample::default, |(depth, age)| Sample {
+                depth: number(depth),
+                oldest_age: Duration::from_millis(number(age)),
+            }));
+        }
+        let standing = self.standing().await?;
+        let ages = standing.shown.iter().map(|queue| queue.oldest_age_ms);
+        let age = ages.max().unwrap_or(0);
+        let mut keep = cmd("SET");
+        keep.arg(&seen)
+            .arg(format!("{}:{age}", standing.waiting))
+            .arg("EX")
+            .arg(SAMPLE_KEEP_S);
+        self.link.query::<Value>(&keep).await?;
+        Ok(Sample {
+            depth: standing.waiting,
+            oldest_age: Duration::from_millis(age),
+        })
+    }
+
     async fn standing(&self) -> link::Result<Standing> {
         let (keys, is_partial) = self.lanes_due().await?;
         let mut all = self.depths(keys).await?;
@@ -231,128 +293,5 @@ fn status(value: Value) -> Option<QueueStatus> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::link::test_server;
-    use crate::model::Fqn;
-
-    fn key(namespace: &str, action: &str) -> Key {
-        let namespace = Namespace::parse(namespace).unwrap();
-        let action = Fqn::parse(action, &namespace).unwrap();
-        Key { namespace, action }
-    }
-
-    async fn push(look: &Look<'_>, key: &Key, works: u64, runs_max: u64) {
-        let keys = Keys::of(look.prefix, key);
-        let mut call = scripts::PUSH.call(&[&keys.stream, &keys.holders]);
-        call.arg(works).arg(1000).arg(60_000).arg(1).arg("x");
-        call.arg(60).arg(runs_max);
-        look.link
-            .call::<Value>(&scripts::PUSH, &call)
-            .await
-            .unwrap();
-        for (due, name) in [
-            (&keys.due, &*keys.name),
-            (&lane::due(look.prefix), key.namespace.as_str()),
-        ] {
-            let mut add = cmd("ZADD");
-            add.arg(due).arg(1).arg(name);
-            look.link.query::<Value>(&add).await.unwrap();
-        }
-    }
-
-    async fn pull(look: &Look<'_>, key: &Key, name: &str, lease_ms: i64) {
-        let keys = Keys::of(look.prefix, key);
-        let mut call = scripts::PULL.call(&[&keys.stream, &keys.holders]);
-        call.arg(name).arg(lease_ms).arg(1).arg(1).arg(1).arg(0);
-        look.link
-            .call::<Value>(&scripts::PULL, &call)
-            .await
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn queues_are_told_of_by_depth_with_who_holds_them() {
-        let (link, config) = test_server::link().await;
-        let look = Look {
-            link: &link,
-            prefix: &config.prefix,
-        };
-        let (deep, flat) = (key("guest", "guest/deep"), key("team", "team/p/flat"));
-        push(&look, &flat, 1, 0).await;
-        for _ in 0..5 {
-            push(&look, &deep, 3, 4).await;
-        }
-        pull(&look, &deep, "alive.0", 60_000).await;
-        pull(&look, &deep, "dead.7", -1).await;
-        let stream = Keys::of(look.prefix, &deep).stream;
-        let mut next = cmd("XREADGROUP");
-        next.arg("GROUP")
-            .arg("w")
-            .arg("unreadable")
-            .arg("COUNT")
-            .arg(1);
-        next.arg("STREAMS").arg(&stream).arg(">");
-        link.query::<Value>(&next).await.unwrap();
-        let standing = look.standing().await.unwrap();
-        assert_eq!((standing.more, standing.is_partial), (0, false));
-        let [first, second] = &standing.shown[..] else {
-            panic!("{standing:?}")
-        };
-        assert_eq!(first.action, "guest/deep");
-        let counts = (
-            first.entries,
-            first.in_work,
-            first.to_take_over,
-            first.unreadable,
-        );
-        assert_eq!(counts, (2, 1, 1, 1));
-        assert_eq!(first.runs_max, 4);
-        let holders = first
-            .holders
-            .iter()
-            .map(|one| (&*one.node, one.slots, one.alive));
-        let mut holders: Vec<_> = holders.collect();
-        holders.sort_unstable();
-        assert_eq!(holders, [("alive", 1, true), ("dead", 1, false)]);
-        assert_eq!(second.namespace, "team");
-        assert_eq!((second.invocations, second.in_work), (1, 0));
-        assert!(second.holders.is_empty() && second.problem.is_none());
-    }
-
-    #[tokio::test]
-    async fn what_somebody_wrote_by_hand_is_told_of_and_hides_nothing() {
-        let (link, config) = test_server::link().await;
-        let look = Look {
-            link: &link,
-            prefix: &config.prefix,
-        };
-        let (bad, good, bare) = (
-            key("guest", "guest/bad"),
-            key("guest", "guest/good"),
-            key("guest", "guest/bare"),
-        );
-        for key in [&bad, &good, &bare] {
-            push(&look, key, 1, 0).await;
-        }
-        let (damaged, lost) = (Keys::of(look.prefix, &bad), Keys::of(look.prefix, &bare));
-        link.query::<Value>(cmd("SET").arg(&damaged.stream).arg("x"))
-            .await
-            .unwrap();
-        link.query::<Value>(cmd("DEL").arg(&lost.holders))
-            .await
-            .unwrap();
-        let shown = look.standing().await.unwrap().shown;
-        let of = |action: &str| shown.iter().find(|one| one.action == action).unwrap();
-        assert!(
-            of("guest/bad")
-                .problem
-                .as_ref()
-                .unwrap()
-                .contains("WRONGTYPE")
-        );
-        assert_eq!(of("guest/good").invocations, 1);
-        // Its counts are gone, what waits is not.
-        assert_eq!(of("guest/bare").invocations, 1);
-    }
-}
+#[path = "standing_tests.rs"]
+mod tests;

@@ -234,6 +234,13 @@ impl Wasmtime {
         digest: Digest,
         module: Cow<'static, [u8]>,
     ) -> Result<Loaded, Refused> {
+        if self.fetch(digest).await
+            && let Some(found) = self
+                .blocking(move |inner| inner.cache.load(&digest, &inner.engines))
+                .await?
+        {
+            return Ok(found.loaded);
+        }
         tracing::info!(
             language = language.name(),
             "compiling the language's engine, once for this data folder; what needs it waits until that is done"
@@ -242,6 +249,8 @@ impl Wasmtime {
         let bytes = self.blocking(move |_| unpacked(&module)).await??;
         let artefact = self.compile.compile_own(bytes.into()).await?;
         metrics::compiled(began.elapsed());
+        let artefact = Arc::new(artefact);
+        self.offer(digest, SHAPE, Arc::clone(&artefact));
         self.blocking(move |inner| {
             inner.cache.store(&digest, SHAPE, &artefact);
             match inner.cache.load(&digest, &inner.engines) {

@@ -10,3 +10,4 @@ mod core;
 mod files;
 pub(super) mod harness;
 mod language;
+mod shared;

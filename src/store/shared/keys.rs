@@ -23,6 +23,7 @@
 //! | `o:{home}` | string | the node that answers for it |
 //! | `watched` | sorted set | which node watches records or lines of which namespace, by how long |
 //! | `live:{namespace}` | channel | records and lines as they come |
+//! | `check` | string | a text that the cluster's encryption key has encrypted |
 //! | `sweeper` | string | the node that tidies up |
 //! | `all:what` | set | namespaces (or homes) that have such things, or had |
 
@@ -200,6 +201,11 @@ impl Keys {
         let rest = channel.strip_prefix(&self.kind("live"))?;
         let name = rest.strip_prefix('{')?.strip_suffix('}')?;
         Namespace::parse(name).ok()
+    }
+
+    /// What only the cluster's encryption key opens.
+    pub(super) fn check(&self) -> String {
+        format!("{}:check", self.prefix)
     }
 
     /// Who tidies up now.

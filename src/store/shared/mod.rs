@@ -31,6 +31,7 @@
 mod accepted;
 mod activations;
 mod answer;
+mod check;
 mod codes;
 mod entities;
 mod invalidate;

@@ -11,3 +11,4 @@ mod kills;
 mod limits;
 mod load;
 mod partition;
+mod status;
