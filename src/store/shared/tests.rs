@@ -274,7 +274,8 @@ async fn what_the_dead_say_of_work_that_was_adopted_is_not_heard() {
     let (dead, heir, _) = adopted().await;
     let one = ActivationId(1);
     dead.store.accepted.settle(one);
-    assert!(dead.store.accepted.begin_durably(one).await.is_err());
+    let begun = dead.store.accepted.begin_durably(ActivationId(2)).await;
+    assert!(begun.is_err());
     let late = ActivationId(900);
     let (accepted, guest) = (&dead.store.accepted, namespace("guest"));
     accepted.accept(&guest, late, Bytes::new()).await.unwrap();
