@@ -245,6 +245,15 @@ impl Pool {
         let runs_max = self.runs_max(namespace, action);
         let (place, stale) = lane.claim(action, runs_max, || self.facts(namespace, action));
         drop(stale);
+        // Slots may have been taken from this node between the two: whoever takes them looks at the runs afterwards.
+        if runs_max < u64::MAX
+            && !matches!(place, Place::Full)
+            && lane.counts().1 > self.runs_max(namespace, action)
+        {
+            drop(place);
+            lane.release();
+            return Err(Busy::Action);
+        }
         match place {
             Place::Full => Err(Busy::Action),
             Place::Warm(idle, facts) => Ok(Claim::Warm(Lease::of(idle, facts, Counted::new(lane)))),
@@ -275,11 +284,11 @@ impl Pool {
         self.lane(namespace, action).has_room(runs_max)
     }
 
-    /// Whether an instance of it is idle.
-    pub(crate) fn is_warm(&self, namespace: &Namespace, address: &Fqn) -> bool {
+    /// Idle and running instances of it; `None` when nobody called it for as long as one is kept.
+    pub(crate) fn counts(&self, namespace: &Namespace, address: &Fqn) -> Option<(usize, u64)> {
         let key = (namespace.clone(), address.clone());
         let lane = self.shared.lanes.get(&key);
-        lane.is_some_and(|lane| lane.counts().0 > 0)
+        lane.map(|lane| lane.counts())
     }
 
     /// Ends what was idle for too long, and forgets actions nobody calls; returns how many instances ended.

@@ -29,6 +29,7 @@ use message::{Outcome, Refusal, Work};
 
 use crate::model::{ActivationId, Fqn, Namespace};
 use crate::scheduler::fairness::Runtime;
+use crate::scheduler::placement::Warmth;
 
 /// Bounds of the queues.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -100,9 +101,14 @@ pub(crate) trait Hands: Send + Sync + 'static {
         Runtime::default()
     }
 
-    /// Whether an instance of that action waits for work.
-    fn is_warm(&self, _key: &Key) -> bool {
-        false
+    /// What there is of that action here.
+    fn warmth(&self, _key: &Key) -> Warmth {
+        Warmth::Cold
+    }
+
+    /// Its runs here.
+    fn running(&self, _key: &Key) -> u64 {
+        0
     }
 }
 

@@ -44,6 +44,7 @@ use crate::pool::{Busy, Claim, Pool};
 use crate::queue::message::Work;
 use crate::queue::{Delivery, Hands, Key, Queue};
 use crate::scheduler::fairness::Runtime;
+use crate::scheduler::placement::Warmth;
 use crate::store::Store;
 
 /// Slices a run may have where its call came in. The second is for runs whose thread lost its core in the first: ticks pass
@@ -337,8 +338,18 @@ impl Hands for WorkerHands {
         self.0.cpu.runtime(&self.0.share(namespace))
     }
 
-    fn is_warm(&self, key: &Key) -> bool {
-        self.0.pool.is_warm(&key.namespace, &key.action)
+    fn warmth(&self, key: &Key) -> Warmth {
+        match self.0.pool.counts(&key.namespace, &key.action) {
+            Some((1.., _)) => Warmth::Warm,
+            // Called within the keep-alive: its code is linked.
+            Some(_) => Warmth::Code,
+            None => Warmth::Cold,
+        }
+    }
+
+    fn running(&self, key: &Key) -> u64 {
+        let counts = self.0.pool.counts(&key.namespace, &key.action);
+        counts.map_or(0, |(_, running)| running)
     }
 }
 

@@ -6,40 +6,46 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lane::{self, Hungry};
+use super::lane::{self, Hungry, Lane};
 use super::{Lanes, Shared, scripts};
 use crate::link::{self, Batch, Value, cmd, read};
 use crate::model::Namespace;
 use crate::queue::Key;
-use crate::scheduler::placement::{self, Due, NodeView, Warmth};
+use crate::scheduler::placement::{self, Due, Holding, NodeView, Warmth};
 use crate::telemetry::cluster::{self as telemetry, Event};
 
+/// What is due for less than this is left to whoever was told of it.
+#[expect(clippy::cast_possible_truncation, reason = "some milliseconds")]
+const PATIENCE_MIN_MS: u64 = placement::PATIENCE_MIN.as_millis() as u64;
 /// Namespaces looked at in one go, and lanes of each.
 const NAMESPACES_MAX: usize = 32;
 const LANES_MAX: usize = 16;
 
 /// Looks at the due list now and then, for as long as the task lives.
 pub(super) async fn go_on(shared: Arc<Shared>) {
+    let mut taken = shared.taken.load(Ordering::Relaxed);
     let mut pause = Duration::from_millis(20);
     loop {
         tokio::time::sleep(pause).await;
-        let mut hungry = false;
-        if shared.room() > 0 {
-            match look(&shared).await {
-                Ok(found) => hungry = found,
-                Err(error) => tracing::debug!(%error, "the due list could not be read"),
-            }
+        if shared.room() > 0
+            && let Err(error) = look(&shared).await
+        {
+            tracing::debug!(%error, "the due list could not be read");
         }
+        // Where looking brought something there may be more.
+        let now = shared.taken.load(Ordering::Relaxed);
+        let is_hungry = now != taken;
+        taken = now;
         let nodes = shared.node.members.view().living.len();
-        pause = placement::look_after(nodes, hungry, fastrand::u64(..));
+        pause = placement::look_after(nodes, is_hungry, fastrand::u64(..));
     }
 }
 
-/// Whether anything was found that this node takes.
-async fn look(shared: &Arc<Shared>) -> link::Result<bool> {
+/// Takes what is due and this node's to take.
+async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     let all = lane::due(&shared.prefix);
     // Redis's own time may be a little ahead of what we believe.
-    let now_ms = shared.node.redis_now_ms();
+    let now_ms = shared.node.redis_now_ms().saturating_sub(PATIENCE_MIN_MS);
     let mut ask = cmd("ZRANGEBYSCORE");
     ask.arg(&all)
         .arg("-inf")
@@ -53,7 +59,7 @@ async fn look(shared: &Arc<Shared>) -> link::Result<bool> {
         .filter_map(|name| Namespace::parse(name).ok())
         .collect();
     if namespaces.is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let mut batch = Batch::default();
     for namespace in &namespaces {
@@ -95,7 +101,8 @@ async fn look(shared: &Arc<Shared>) -> link::Result<bool> {
     if !moved.is_empty() {
         shared.link.run(&moved).await?;
     }
-    Ok(take(shared, &found, now_ms))
+    take(shared, &found, now_ms);
+    Ok(())
 }
 
 /// Moves a namespace to when its first lane is due, or out of the list. Whoever adds to it in between adds it again: lanes first,
@@ -115,12 +122,12 @@ fn repair(shared: &Shared, namespace: &Namespace, earliest: Option<u64>, batch: 
 }
 
 /// Makes lanes hungry that are this node's to take.
-fn take(shared: &Arc<Shared>, found: &[(Key, u64)], now_ms: u64) -> bool {
+fn take(shared: &Arc<Shared>, found: &[(Key, u64)], now_ms: u64) {
     if found.is_empty() {
-        return false;
+        return;
     }
     let Some(hands) = shared.hands() else {
-        return false;
+        return;
     };
     let due: Vec<Due> = found
         .iter()
@@ -145,7 +152,6 @@ fn take(shared: &Arc<Shared>, found: &[(Key, u64)], now_ms: u64) -> bool {
             );
         }
     }
-    !asks.is_empty()
 }
 
 fn hash(text: &str) -> u64 {
@@ -177,13 +183,8 @@ fn warmth(shared: &Shared, key: &Key) -> Warmth {
     if is_held {
         return Warmth::Warm;
     }
-    shared.hands().map_or(Warmth::Cold, |hands| {
-        if hands.is_warm(key) {
-            Warmth::Warm
-        } else {
-            Warmth::Cold
-        }
-    })
+    let hands = shared.hands();
+    hands.map_or(Warmth::Cold, |hands| hands.warmth(key))
 }
 
 impl Shared {
@@ -193,6 +194,7 @@ impl Shared {
         let lease_ms = u64::try_from(self.node.config.lease().as_millis()).unwrap_or(u64::MAX);
         let deadline_ms = self.node.redis_now_ms().saturating_add(lease_ms);
         let (mut batch, mut kept, mut left) = (Batch::default(), Vec::new(), Vec::new());
+        let mut lowered = Batch::default();
         for lane in self.lanes.lock().all.values_mut() {
             if !lane.is_held {
                 if std::mem::take(&mut lane.is_stale) {
@@ -200,9 +202,18 @@ impl Shared {
                 }
                 continue;
             }
-            if super::flush::is_idle(lane) || (self.is_leaving() && lane.is_unused()) {
+            let busy = self.busy(lane);
+            let is_over = super::flush::is_idle(lane) || (self.is_leaving() && lane.is_unused());
+            if is_over && busy == 0 {
                 left.push((lane.key.clone(), true));
                 continue;
+            }
+            if let Some(keeps) = self.lower(lane, busy) {
+                let keys = &lane.keys;
+                let mut release =
+                    scripts::RELEASE.call(&[&keys.stream, &keys.holders, &keys.begun]);
+                release.arg(&*name).arg(keeps);
+                lowered.call(&scripts::RELEASE, release);
             }
             let mut renew = scripts::RENEW.call(&[&lane.keys.holders]);
             renew.arg(&*name).arg(lease_ms).arg(lane.slots);
@@ -229,6 +240,8 @@ impl Shared {
             }
         }
         renewed &= self.link.run(&moved).await.is_ok();
+        // What is not given back now is with the next.
+        drop(self.link.run(&lowered).await);
         self.give_up_idle(left).await;
         self.forget_unused();
         renewed
@@ -254,19 +267,64 @@ impl Shared {
         batch.push(of_namespace);
     }
 
+    /// Runs of a limited action here, whichever way their calls came.
+    fn busy(&self, lane: &Lane) -> u64 {
+        if lane.limit == 0 {
+            return 0;
+        }
+        self.hands().map_or(0, |hands| hands.running(&lane.key))
+    }
+
+    /// Lets nothing more run of a lane that is to be given up; `false` where something does, which then goes on.
+    fn let_go(&self, lane: &mut Lane) -> bool {
+        let slots = lane.slots;
+        self.set_slots(lane, 0);
+        if self.busy(lane) > 0 {
+            self.set_slots(lane, slots);
+            return false;
+        }
+        lane.is_held = false;
+        true
+    }
+
+    /// Takes slots from the pool that are not needed, and says how many stay; `None` when all of them do.
+    fn lower(&self, lane: &mut Lane, busy: u64) -> Option<u64> {
+        if lane.limit == 0 || lane.slots == 0 {
+            return None;
+        }
+        let entries = u64::try_from(lane.entries).unwrap_or(u64::MAX);
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let now = small(busy.max(entries));
+        let peak = std::mem::replace(&mut lane.peak, now).max(now);
+        let surplus = placement::surplus(&Holding {
+            held: small(lane.slots),
+            busy: now,
+            peak,
+            unused_for: lane.used.elapsed(),
+            wanted: false,
+        });
+        let (before, keeps) = (lane.slots, lane.slots.saturating_sub(u64::from(surplus)));
+        if keeps == before {
+            return None;
+        }
+        self.set_slots(lane, keeps);
+        // A run may have begun in between: it looks at the slots again after it was counted, and we at the runs.
+        if self.busy(lane) > keeps {
+            self.set_slots(lane, before);
+            return None;
+        }
+        Some(keeps)
+    }
+
     /// Gives up lanes that nobody called for a while, held or not: those that were not are due no longer if they are empty.
     async fn give_up_idle(&self, lanes: Vec<(Key, bool)>) {
         let name = self.node.name();
         let mut batch = Batch::default();
+        let mut lanes = lanes;
+        // Nothing may run past the stream from here on; what began in between keeps the lane.
+        lanes.retain(|(key, was_held)| !*was_held || self.lane(key, |lane| self.let_go(lane)));
         for (key, was_held) in &lanes {
-            let keys = self.lane(key, |lane| {
-                if *was_held {
-                    // Nothing may run past the stream from here on.
-                    lane.is_held = false;
-                    self.set_slots(lane, 0);
-                }
-                Arc::clone(&lane.keys)
-            });
+            let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
             let mut release = scripts::RELEASE.call(&[&keys.stream, &keys.holders, &keys.begun]);
             // It may be ours again by now: what was not held is not given up, only cleared away if nobody needs it.
             release.arg(if *was_held { &*name } else { "" }).arg(-1);

@@ -110,7 +110,19 @@ fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
             pulls += 1;
             pull(shared, lane, each.max(1), &mut batch, &mut sent);
         }
+        if std::mem::take(&mut lane.puts_off) {
+            let lease_ms =
+                u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
+            let mut later = cmd("ZADD");
+            later
+                .arg(&lane.keys.due)
+                .arg(shared.node.redis_now_ms().saturating_add(lease_ms))
+                .arg(&*lane.keys.name);
+            batch.push(later);
+            sent.push(Sent::Other);
+        }
         if std::mem::take(&mut lane.tells_due) {
+            lane.is_due = true;
             let now_ms = shared.node.redis_now_ms();
             due(lane, now_ms, &shared.prefix, &mut batch, &mut sent);
         }
@@ -183,6 +195,7 @@ fn pushes(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent
     }
     let now_ms = shared.node.redis_now_ms();
     if !lane.is_held || room == 0 {
+        lane.is_due = true;
         due(lane, now_ms, &shared.prefix, batch, sent);
     }
 }

@@ -107,6 +107,12 @@ pub(super) struct Lane {
     pub(super) is_stale: bool,
     /// What Redis holds of it is not ours: it is left alone until then.
     pub(super) shunned: Option<Instant>,
+    /// Most of its runs here at one time, as of the last renewal.
+    pub(super) peak: u32,
+    /// It is due at once as far as the others know, though it may have been emptied.
+    pub(super) is_due: bool,
+    /// It was emptied: the others need not look before our lease ends.
+    pub(super) puts_off: bool,
     /// It is among those with something to send.
     pub(super) has_errand_noted: bool,
 }
@@ -141,6 +147,9 @@ impl Lane {
             tells_due: false,
             is_stale: false,
             shunned: None,
+            peak: 0,
+            is_due: false,
+            puts_off: false,
             has_errand_noted: false,
         }
     }
@@ -173,6 +182,7 @@ impl Lane {
             || self.hungry.is_some()
             || self.tells_brief
             || self.tells_due
+            || self.puts_off
     }
 
     /// Nothing of it is here, and nothing is on its way.

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -52,6 +53,7 @@ use crate::cluster::{Fence, Node};
 use crate::link::{Ears, Heard, Link};
 use crate::model::activation::IdHasher;
 use crate::model::{Action, ActivationId, Namespace};
+use crate::scheduler::placement::{self, Warmth};
 use crate::store::{self, Accepted};
 
 /// How long what was given up for a namespace is given up where it turns up later.
@@ -145,11 +147,11 @@ impl Entry {
 /// The lanes that this node knows.
 #[derive(Default)]
 struct Lanes {
-    all: HashMap<Key, Lane>,
+    all: HashMap<Key, Lane, RandomState>,
     /// Those that have something to send, each once.
     errands: Vec<Key>,
     /// Those that have something in their stream which nobody has read, as far as known.
-    behind: HashSet<Key>,
+    behind: HashSet<Key, RandomState>,
 }
 
 impl Lanes {
@@ -200,6 +202,8 @@ struct Shared {
     stopping: Mutex<Vec<(ActivationId, oneshot::Sender<()>)>>,
     /// There is something to send.
     work: Notify,
+    /// Entries taken so far.
+    taken: AtomicUsize,
     /// A batch is under way.
     sending: AtomicBool,
     ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
@@ -280,6 +284,7 @@ impl ClusterQueue {
             doomed: Mutex::default(),
             stopping: Mutex::default(),
             work: Notify::new(),
+            taken: AtomicUsize::new(0),
             sending: AtomicBool::new(false),
             ends: OnceLock::new(),
             router: OnceLock::new(),
@@ -325,7 +330,7 @@ impl ClusterQueue {
         self.0
             .slots
             .get(&key)
-            .map_or(0, |slots| slots.load(Ordering::Acquire))
+            .map_or(0, |slots| slots.load(Ordering::SeqCst))
     }
 
     /// Renews what is held, and gives up what is not used; whether everything that is held was renewed.
@@ -417,7 +422,7 @@ impl Shared {
     fn set_slots(&self, lane: &mut Lane, slots: u64) {
         if lane.limit > 0 || lane.slots != slots {
             let held = self.slots.entry(lane.key.clone()).or_default();
-            held.store(slots, Ordering::Release);
+            held.store(slots, Ordering::SeqCst);
         }
         lane.slots = slots;
     }
@@ -429,6 +434,19 @@ impl Shared {
         }
         if self.is_leaving() || !self.fence().is_held() {
             return false;
+        }
+        let key = || Key::of(work);
+        if limit(&work.action) > 0 {
+            self.lane(&key(), |lane| lane.used = Instant::now());
+        }
+        // Where there are others, who may be warm for it.
+        if self.node.members.view().nodes.len() > 1 {
+            let warmth = self
+                .hands()
+                .map_or(Warmth::Cold, |hands| hands.warmth(&key()));
+            if !placement::is_worth_starting(warmth, None, Duration::ZERO) {
+                return false;
+            }
         }
         if self.behind.load(Ordering::SeqCst) == 0 {
             return true;
@@ -510,6 +528,8 @@ impl Shared {
                 before.since_ms.min(hungry.since_ms)
             });
             lane.hungry = Some(Hungry { since_ms, told });
+            // Who sends us here has said so in the due list.
+            lane.is_due = true;
         });
         self.work.notify_one();
     }

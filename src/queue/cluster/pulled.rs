@@ -37,6 +37,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     telemetry::count(Event::Pulled, fresh.len());
     telemetry::count(Event::Resumed, handed);
     telemetry::count(Event::TakenOver, again.len() - handed);
+    shared.taken.fetch_add(count, Ordering::Relaxed);
     let epoch = shared.epoch.load(Ordering::Acquire);
     let has_room = shared.room() > count;
     shared.lane(key, |lane| {
@@ -51,6 +52,10 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         }
         let more = more > 0 || (waiting > 0 && count > 0);
         lane.tells_due |= waiting > 0 && !has_room;
+        // Whoever pushes from now on tells us, and says in the list that it is due.
+        if waiting == 0 && !more && lane.is_held && std::mem::take(&mut lane.is_due) {
+            lane.puts_off = true;
+        }
         if more && has_room && !lane.is_full() {
             lane.hungry = Some(Hungry {
                 since_ms: now_ms,

@@ -16,37 +16,39 @@ pub(super) static PUSH: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
      if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('XGROUP', 'CREATE', KEYS[1], 'w', '0', 'MKSTREAM') end \
-     local waiting = redis.call('HMGET', KEYS[2], '#e', '#w', '#l') \
-     local entries, works = tonumber(waiting[1] or '0'), tonumber(waiting[2] or '0') \
-     local n = tonumber(ARGV[1]) \
-     local age = 0 \
+     local n, entries, works, limit, brief, holders = tonumber(ARGV[1]), 0, 0, '0', '', {} \
+     local all = redis.call('HGETALL', KEYS[2]) \
+     for i = 1, #all, 2 do \
+       local name, value = all[i], all[i + 1] \
+       if name == '#e' then entries = tonumber(value) \
+       elseif name == '#w' then works = tonumber(value) \
+       elseif name == '#l' then limit = value \
+       elseif name == '#d' then brief = value \
+       else \
+         local deadline = string.match(value, ':(%d+)$') \
+         if deadline and tonumber(deadline) >= now then holders[#holders + 1] = name end \
+       end \
+     end \
      if entries > 0 then \
-       local groups = redis.call('XINFO', 'GROUPS', KEYS[1]) \
-       local last = '0' \
-       for _, group in ipairs(groups) do \
+       local last, age = '0', 0 \
+       for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
          for i = 1, #group, 2 do if group[i] == 'last-delivered-id' then last = group[i + 1] end end \
        end \
        local oldest = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', 1) \
        if oldest[1] then age = now - tonumber(string.match(oldest[1][1], '^(%d+)')) end \
+       if works + n > tonumber(ARGV[2]) or age >= tonumber(ARGV[3]) then return { 0, age, now, {}, '' } end \
      end \
-     if entries > 0 and (works + n > tonumber(ARGV[2]) or age >= tonumber(ARGV[3])) then return { 0, age, now, {}, '' } end \
      if KEYS[3] then \
        redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[6]) \
        redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'k', KEYS[3]) \
      else \
        redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'b', ARGV[5]) \
      end \
-     if ARGV[7] == '0' then if waiting[3] then redis.call('HDEL', KEYS[2], '#l') end \
-     elseif waiting[3] ~= ARGV[7] then redis.call('HSET', KEYS[2], '#l', ARGV[7]) end \
-     redis.call('HINCRBY', KEYS[2], '#e', 1) \
-     redis.call('HINCRBY', KEYS[2], '#w', n) \
-     local holders = {} \
-     local all = redis.call('HGETALL', KEYS[2]) \
-     for i = 1, #all, 2 do \
-       local deadline = string.match(all[i + 1], ':(%d+)$') \
-       if deadline and tonumber(deadline) >= now then holders[#holders + 1] = all[i] end \
+     redis.call('HSET', KEYS[2], '#e', entries + 1, '#w', works + n) \
+     if limit ~= ARGV[7] then \
+       if ARGV[7] == '0' then redis.call('HDEL', KEYS[2], '#l') else redis.call('HSET', KEYS[2], '#l', ARGV[7]) end \
      end \
-     return { 1, entries, now, holders, redis.call('HGET', KEYS[2], '#d') or '' }",
+     return { 1, entries, now, holders, brief }",
 );
 
 /// Claims slots and reads entries: new ones, and those of holders whose lease has ended.
@@ -64,21 +66,23 @@ pub(super) static PULL: Script = Script::new(
      local me, lease, want, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) \
      if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return { now, 0, 0, {}, {}, 0, 0 } end \
      local all = redis.call('HGETALL', KEYS[2]) \
-     local sum, mine, known, dead, max = 0, 0, false, {}, 0 \
+     local sum, mine, known, dead, max, waiting, works = 0, 0, false, {}, 0, 0, 0 \
      for i = 1, #all, 2 do \
        local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
        if slots then \
          if all[i] == me then mine = tonumber(slots) known = true \
          elseif tonumber(deadline) < now then dead[#dead + 1] = all[i] \
          else sum = sum + tonumber(slots) end \
-       elseif all[i] == '#l' then max = tonumber(all[i + 1]) or 0 end \
+       elseif all[i] == '#l' then max = tonumber(all[i + 1]) or 0 \
+       elseif all[i] == '#e' then waiting = tonumber(all[i + 1]) or 0 \
+       elseif all[i] == '#w' then works = tonumber(all[i + 1]) or 0 end \
      end \
      if max > 0 then \
-       if #dead == 0 then want = math.min(want, tonumber(ARGV[6]) + tonumber(redis.call('HGET', KEYS[2], '#w') or '0')) end \
+       if #dead == 0 then want = math.min(want, tonumber(ARGV[6]) + works) end \
        local grant = math.min(want, max - sum) - mine \
        if grant > 0 then mine = mine + grant end \
        count = math.max(0, math.min(count, mine * tonumber(ARGV[5]) - tonumber(ARGV[6]))) \
-       if mine == 0 then return { now, 0, tonumber(redis.call('HGET', KEYS[2], '#e') or '0'), {}, {}, 0, max } end \
+       if mine == 0 then return { now, 0, waiting, {}, {}, 0, max } end \
      end \
      local again, more = {}, 0 \
      if not known then \
@@ -102,31 +106,22 @@ pub(super) static PULL: Script = Script::new(
        if #left > room then more = 1 \
        else redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'w', who) redis.call('HDEL', KEYS[2], who) end \
      end \
-     local fresh, works = {}, 0 \
+     local fresh = {} \
      if count > #again then \
        local read = redis.call('XREADGROUP', 'GROUP', 'w', me, 'COUNT', count - #again, 'STREAMS', KEYS[1], '>') \
        if read then \
          for _, entry in ipairs(read[1][2]) do \
            if entry[2] then \
-             for i = 1, #entry[2], 2 do if entry[2][i] == 'n' then works = works + (tonumber(entry[2][i + 1]) or 0) end end \
+             for i = 1, #entry[2], 2 do if entry[2][i] == 'n' then works = works - (tonumber(entry[2][i + 1]) or 0) end end \
              fresh[#fresh + 1] = entry \
            end \
          end \
        end \
      end \
-     local waiting \
-     if #fresh > 0 then \
-       waiting = redis.call('HINCRBY', KEYS[2], '#e', -#fresh) \
-       redis.call('HINCRBY', KEYS[2], '#w', -works) \
-     else \
-       waiting = tonumber(redis.call('HGET', KEYS[2], '#e') or '0') \
-     end \
-     if waiting < 0 or (waiting > 0 and #fresh == 0 and count > #again) then \
-       redis.call('HDEL', KEYS[2], '#e', '#w') \
-       waiting = 0 \
-     end \
+     if #fresh > 0 then waiting = waiting - #fresh end \
+     if waiting <= 0 or (#fresh == 0 and count > #again) then waiting, works = 0, 0 end \
      if known or max > 0 or #fresh > 0 or #again > 0 then \
-       redis.call('HSET', KEYS[2], me, mine .. ':' .. (now + lease)) \
+       redis.call('HSET', KEYS[2], '#e', waiting, '#w', math.max(0, works), me, mine .. ':' .. (now + lease)) \
      end \
      return { now, mine, waiting, fresh, again, more, max }",
 );
@@ -243,6 +238,8 @@ pub(super) static STANDING: Script = Script::new(
      local entries = fresh[1] and math.max(1, length - pending) or 0 \
      if entries == 0 then works = 0 end \
      return { works, entries, work, left, aside, now - oldest, max, holders }",
+);
+
 /// Takes an entry that cannot be read out of the stream. Keys: stream, where it goes. Arguments: its id, most entries kept there.
 pub(super) static SET_ASIDE: Script = Script::new(
     "local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) \
