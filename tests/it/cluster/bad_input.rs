@@ -84,13 +84,13 @@ fn entries_that_cannot_be_read_are_set_aside_and_hold_nobody_up() {
     crate::harness::pause(std::time::Duration::from_secs(2));
     let rate = (commands() - before) / began.elapsed().as_secs().max(1);
     println!("two idle nodes beside 5 entries that were set aside: {rate} commands/s");
-    assert!(rate < 400, "{rate} commands a second for nothing");
+    assert!(rate < 200, "{rate} commands a second for nothing");
     assert_sound(&nodes);
 }
 
 #[test]
 fn keys_deleted_or_replaced_by_hand_are_an_error_for_those_who_need_them_alone() {
-    let (redis, nodes, tenant, lane) = set_up();
+    let (redis, mut nodes, tenant, lane) = set_up();
     let load = Load::default();
     tenant.put_action("b", ECHO);
     for _ in 0..3 {
@@ -130,7 +130,9 @@ fn keys_deleted_or_replaced_by_hand_are_an_error_for_those_who_need_them_alone()
         assert!(reply.status < 504, "{}", reply.shown());
         assert_sound(&nodes);
     }
-    // As after a start: what a fresh cluster has is there when nodes are started anew, and it is one that works.
+    // Nobody has a key any more. A node that starts makes it a cluster again, as it does with an empty Redis.
+    nodes.kill(0);
+    nodes.start_again(0);
     let tenant = eventually("a new tenant", || {
         let name = Tenant::fresh_name();
         let path = format!("/admin/v1/namespaces/{name}");
