@@ -72,7 +72,7 @@ impl Shared {
             let key = some.first().map_or("", String::as_str);
             let answers = self.link.run(&batch).await;
             let answers = codes::all(answers.map_err(|error| failed(error, key))?, key)?;
-            let answers = answers.into_iter().map(|value| read::<u64>(value));
+            let answers = answers.into_iter().map(read::<u64>);
             counts.extend(answers.map(|count| count.unwrap_or(0)));
         }
         Ok(counts)
