@@ -9,10 +9,8 @@
 
 pub(crate) mod entitlement;
 pub(crate) mod keys;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by what follows"))]
 pub(crate) mod leased;
 pub(crate) mod setup;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by what follows"))]
 pub(crate) mod throttle;
 
 use std::sync::Arc;

@@ -424,7 +424,7 @@ impl Invoker {
     async fn keep_promise(self, caller: Caller, step: Step, running: Counted) {
         let queue = Arc::clone(&self.0.queue);
         // Others have it in their log of accepted work when this node lost its lease.
-        drop(queue.cancels().while_held(self.keep_it(caller, step)).await);
+        queue.cancels().while_held(self.keep_it(caller, step)).await;
         drop(running);
     }
 

@@ -128,7 +128,7 @@ impl Invoker {
         while let Some((due, again)) = self.0.events.backlog.next(hand) {
             hand = again;
             // Others have it in their log of accepted work when this node lost its lease.
-            drop(self.0.queue.cancels().while_held(self.expand(due)).await);
+            self.0.queue.cancels().while_held(self.expand(due)).await;
         }
     }
 

@@ -22,7 +22,6 @@ pub(crate) mod test_server;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -83,8 +82,6 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     target: Target,
     way: Way,
-    /// Commands sent, for metrics.
-    sent: AtomicU64,
 }
 
 /// How commands get there.
@@ -129,28 +126,13 @@ impl Link {
                 connecting: tokio::sync::Mutex::default(),
             }
         };
-        let link = Self(Arc::new(Inner {
-            target,
-            way,
-            sent: AtomicU64::new(0),
-        }));
+        let link = Self(Arc::new(Inner { target, way }));
         check::check(&link, config).await?;
         Ok(link)
     }
 
-    /// Commands sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.0.sent.load(Ordering::Relaxed)
-    }
-
-    /// Whether keys of different hash tags may lie on different servers.
-    pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.0.way, Way::Cluster(_))
-    }
-
     /// Sends a command and reads its answer.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        self.0.sent.fetch_add(1, Ordering::Relaxed);
         telemetry::count(Event::Sent, 1);
         let began = Instant::now();
         let value = match &self.0.way {
@@ -210,8 +192,6 @@ impl Link {
     }
 
     async fn send(&self, commands: &[Cmd]) -> Result<Vec<Result<Value>>> {
-        let count = u64::try_from(commands.len()).unwrap_or(u64::MAX);
-        self.0.sent.fetch_add(count, Ordering::Relaxed);
         let Way::One { .. } = &self.0.way else {
             // Each goes its own way; the connections below put together what goes to the same server.
             let sent = commands.iter().map(|command| self.query::<Value>(command));

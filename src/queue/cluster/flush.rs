@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::lane::{Hungry, Lane, Outgoing};
@@ -35,9 +36,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a lane is left alone of which Redis holds something that is not ours.
 const SHUN: Duration = Duration::from_secs(5);
 
+/// Who waits to hear that work is in its stream.
+type Answer = oneshot::Sender<Result<(), EnqueueError>>;
+
 /// What a command of a batch was for.
 enum Sent {
-    Push(Key, Vec<Outgoing>),
+    Push(Key, Vec<Answer>),
     Pull(Key),
     /// Nothing is made of its answer.
     Other,
@@ -227,7 +231,8 @@ fn push(
     batch: &mut Batch,
     sent: &mut Vec<Sent>,
 ) {
-    let works: Vec<Work> = group.iter().map(|one| one.work.clone()).collect();
+    let works = group.into_iter().map(|one| (one.work, one.answer));
+    let (works, group): (Vec<Work>, Vec<Answer>) = works.unzip();
     let count = works.len();
     let packed = lane
         .actions
@@ -237,7 +242,7 @@ fn push(
         Ok(bytes) => bytes,
         Err(error) => {
             for one in group {
-                drop(one.answer.send(Err(error.clone().into())));
+                drop(one.send(Err(error.clone().into())));
             }
             return;
         }
@@ -334,7 +339,7 @@ fn took(shared: &Arc<Shared>, sent: Sent, answer: link::Result<Value>) {
     }
 }
 
-fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Outgoing>, answer: link::Result<Value>) {
+fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Result<Value>) {
     let failed = |error: &link::Error| -> EnqueueError {
         match error {
             link::Error::Full(_) => store::Error::Full.into(),
@@ -344,9 +349,9 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Outgoing>, answer: link::R
             error => store::Error::Unavailable(error.to_string()).into(),
         }
     };
-    let refused = |group: Vec<Outgoing>, error: &dyn Fn() -> EnqueueError| {
+    let refused = |group: Vec<Answer>, error: &dyn Fn() -> EnqueueError| {
         for one in group {
-            drop(one.answer.send(Err(error())));
+            drop(one.send(Err(error())));
         }
     };
     let value = match answer {
@@ -373,7 +378,7 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Outgoing>, answer: link::R
         lane.is_held && has_room
     });
     for one in group {
-        drop(one.answer.send(Ok(())));
+        drop(one.send(Ok(())));
     }
     if !is_taken {
         wake(shared, key, &holders, now_ms);

@@ -66,7 +66,8 @@ impl Shared {
         for id in news.stopped {
             let mut stopping = self.stopping.lock();
             if let Some(index) = stopping.iter().position(|(one, _)| *one == id) {
-                drop(stopping.swap_remove(index).1.send(()));
+                // Fails when the caller has gone.
+                stopping.swap_remove(index).1.send(()).unwrap_or_default();
             }
         }
         for (namespace, text) in news.give_up {

@@ -102,13 +102,6 @@ impl Redis {
         }
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
-        let child = self.child.lock().expect("not poisoned");
-        let id = child.as_ref().expect("it runs").id();
-        let id = i32::try_from(id).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("a process id"), signal).expect("our own child");
-    }
-
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
