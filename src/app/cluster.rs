@@ -148,6 +148,16 @@ impl Salvage for Salvager {
     }
 }
 
+/// The server that a node is, apart from the cluster.
+pub(super) struct Around<'a> {
+    pub(super) config: &'a Config,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    pub(super) engine: &'a Engine,
+    pub(super) invoker: &'a Invoker,
+    pub(super) state: &'a api::State,
+}
+
 impl Joined {
     /// Connects, and opens the store that all nodes share.
     pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
@@ -259,13 +269,16 @@ impl Joined {
     /// Becomes a node: takes the lease, listens, pulls.
     pub(super) async fn start(
         &self,
-        config: &Config,
-        address: SocketAddr,
-        engine: &Engine,
-        invoker: &Invoker,
-        state: &api::State,
+        around: Around<'_>,
         tasks: &mut JoinSet<()>,
     ) -> anyhow::Result<()> {
+        let Around {
+            config,
+            address,
+            engine,
+            invoker,
+            state,
+        } = around;
         self.follow(engine, invoker, state, tasks);
         let queue = Arc::clone(self.made());
         let salvager: Arc<dyn Salvage> = Arc::new(Salvager {

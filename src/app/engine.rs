@@ -64,8 +64,7 @@ impl Engine {
         sandbox: &Arc<Wasmtime>,
         store: &Store,
         guests: &Runtime,
-        hub: Arc<Hub>,
-        seal: Arc<Seal>,
+        (hub, seal): (Arc<Hub>, Arc<Seal>),
         cluster: Option<&Joined>,
     ) -> Self {
         let queue: Arc<dyn Queue> = match cluster {

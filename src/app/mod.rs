@@ -149,17 +149,7 @@ impl App {
     /// With what was wrong and where: the address, the data folder, the keys, what this machine cannot give.
     pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let render = metrics::install().map_err(anyhow::Error::msg)?;
-        let (mut store, keeper, joined) = if config.redis.url.is_some() {
-            let joined = Joined::join(&config).await?;
-            let (store, keeper) = joined.store();
-            (store, Keeper::Shared(keeper), Some(joined))
-        } else {
-            let (folder, limits) = (config.server.data.clone(), config.store.clone());
-            let opened =
-                tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
-            let (store, keeper) = opened?;
-            (store, Keeper::Embedded(keeper), None)
-        };
+        let (mut store, keeper, joined) = open(&config).await?;
         let seal = match &joined {
             None => Seal::load(&config.encryption, &config.server.data),
             Some(joined) => joined.seal(&config.encryption).await,
@@ -171,17 +161,7 @@ impl App {
         let hub = Arc::new(Hub::default());
         store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
         auth::ensure_defaults(&*store.tenants, &config.auth, &seal).await?;
-        let listen = config.server.listen;
-        if !listen.ip().is_loopback() && auth::uses_well_known_keys(&*store.tenants).await? {
-            bail!(
-                "refusing to listen on {listen}: the guest or the system key is one that everybody knows. Set keys of your \
-                 own with guest_key and system_key in the [auth] section, or WISP_AUTH_GUEST_KEY and WISP_AUTH_SYSTEM_KEY \
-                 (a UUID, a colon, 64 letters or digits)"
-            );
-        }
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = listen(config.server.listen, &*store.tenants).await?;
         let address = listener.local_addr()?;
 
         config.egress.api_hosts = api_hosts(&config, address);
@@ -193,31 +173,23 @@ impl App {
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
-        let engine = Engine::new(
-            &config,
-            &sandbox,
-            &store,
-            &guests,
-            hub,
-            seal,
-            joined.as_ref(),
-        );
+        let shown = (hub, seal);
+        let engine = Engine::new(&config, &sandbox, &store, &guests, shown, joined.as_ref());
         let summary = summary(&config, &sandbox, &engine);
         let mut upkeep = engine.upkeep();
         let (state, invoker) = state(&config, &sandbox, &engine, render, joined.as_ref())?;
         if let Some(joined) = &joined {
-            joined
-                .start(&config, address, &engine, &invoker, &state, &mut upkeep)
-                .await?;
+            let parts = cluster::Around {
+                config: &config,
+                address,
+                engine: &engine,
+                invoker: &invoker,
+                state: &state,
+            };
+            joined.start(parts, &mut upkeep).await?;
         }
-        let recovered = engine.recover(&invoker).await?;
+        recover(&engine, &invoker).await?;
         invoker.start_clock().await?;
-        if recovered > 0 {
-            tracing::info!(
-                recovered,
-                "work accepted before the last stop is queued again"
-            );
-        }
         if config.system.packages {
             let (catalog, uploads) = (Arc::clone(&state.catalog), Arc::clone(&state.uploads));
             // Compiling takes a while, and nobody should wait for it who does not need it.
@@ -324,6 +296,45 @@ impl App {
         self.keeper.close().await?;
         Ok(())
     }
+}
+
+/// The store, alone on this machine or shared with the other nodes of a cluster.
+async fn open(config: &Config) -> anyhow::Result<(Store, Keeper, Option<Joined>)> {
+    if config.redis.url.is_some() {
+        let joined = Joined::join(config).await?;
+        let (store, keeper) = joined.store();
+        return Ok((store, Keeper::Shared(keeper), Some(joined)));
+    }
+    let (folder, limits) = (config.server.data.clone(), config.store.clone());
+    let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
+    let (store, keeper) = opened?;
+    Ok((store, Keeper::Embedded(keeper), None))
+}
+
+/// Queues again what a former process left.
+async fn recover(engine: &Engine, invoker: &Invoker) -> anyhow::Result<()> {
+    let recovered = engine.recover(invoker).await?;
+    if recovered > 0 {
+        tracing::info!(
+            recovered,
+            "work accepted before the last stop is queued again"
+        );
+    }
+    Ok(())
+}
+
+/// The port, unless it can be reached from elsewhere with keys that everybody knows.
+async fn listen(address: SocketAddr, tenants: &dyn Tenants) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() && auth::uses_well_known_keys(tenants).await? {
+        bail!(
+            "refusing to listen on {address}: the guest or the system key is one that everybody knows. Set keys of your \
+             own with guest_key and system_key in the [auth] section, or WISP_AUTH_GUEST_KEY and WISP_AUTH_SYSTEM_KEY \
+             (a UUID, a colon, 64 letters or digits)"
+        );
+    }
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// The guest's key, as far as it is known: the configured one, or the well-known one while it opens the namespace.

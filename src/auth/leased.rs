@@ -282,6 +282,7 @@ impl Leased {
     ///
     /// # Errors
     /// When Redis could not be told; the next command, or [`Leased::renew_all`], does it.
+    #[cfg(test)]
     pub(crate) async fn give(&self, hold: &Hold, count: u64) -> Result<()> {
         hold.lower(count);
         self.settle(hold).await

@@ -51,7 +51,7 @@ pub(super) struct Serve {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Join the cluster that meets at this Redis, as redis://host:6379
+    /// Join the cluster that meets at this Redis, as `redis://host:6379`
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// What this node of a cluster does [default: all]

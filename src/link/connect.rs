@@ -53,6 +53,34 @@ fn wrong(url: &str, why: &str) -> Error {
     Error::Config(format!("the Redis URL …{shown} cannot be used: {why}"))
 }
 
+/// What is at the addresses, and the number of the database there.
+fn what<'a>(url: &str, form: &str, path: &'a str, hosts: usize) -> Result<(Form, &'a str)> {
+    match form {
+        "" if hosts > 1 => Err(wrong(
+            url,
+            "several hosts are a redis+cluster:// or redis+sentinel:// URL",
+        )),
+        "" => Ok((Form::Single, path)),
+        "cluster" if path.is_empty() => Ok((Form::Cluster, "")),
+        "cluster" => Err(wrong(url, "a Redis Cluster has no numbered databases")),
+        "sentinel" => {
+            let (service, database) = path.split_once('/').unwrap_or((path, ""));
+            if service.is_empty() {
+                return Err(wrong(
+                    url,
+                    "it does not name the service, as in redis+sentinel://host:26379/mymaster",
+                ));
+            }
+            let service = service.to_owned();
+            Ok((Form::Sentinel { service }, database))
+        }
+        _ => Err(wrong(
+            url,
+            "what follows redis+ is neither cluster nor sentinel",
+        )),
+    }
+}
+
 impl Target {
     /// Takes the URL apart.
     pub(super) fn parse(config: &Config) -> Result<Self> {
@@ -95,34 +123,7 @@ impl Target {
         if hosts.iter().any(String::is_empty) {
             return Err(wrong(url, "a host is missing"));
         }
-        let (form, database) = match form {
-            "" if hosts.len() > 1 => {
-                return Err(wrong(
-                    url,
-                    "several hosts are a redis+cluster:// or redis+sentinel:// URL",
-                ));
-            }
-            "" => (Form::Single, path),
-            "cluster" if path.is_empty() => (Form::Cluster, ""),
-            "cluster" => return Err(wrong(url, "a Redis Cluster has no numbered databases")),
-            "sentinel" => {
-                let (service, database) = path.split_once('/').unwrap_or((path, ""));
-                if service.is_empty() {
-                    return Err(wrong(
-                        url,
-                        "it does not name the service, as in redis+sentinel://host:26379/mymaster",
-                    ));
-                }
-                let service = service.to_owned();
-                (Form::Sentinel { service }, database)
-            }
-            _ => {
-                return Err(wrong(
-                    url,
-                    "what follows redis+ is neither cluster nor sentinel",
-                ));
-            }
-        };
+        let (form, database) = what(url, form, path, hosts.len())?;
         let certificates = match &config.ca_file {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
                 Error::Config(format!(

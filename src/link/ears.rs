@@ -169,7 +169,7 @@ impl Listener {
                         ping.exec_async(connection).await.map_err(Error::of)?;
                     }
                     // Fail-overs and resharding change who has the keys.
-                    if looks % 8 == 0 && self.link.0.target.masters().await? != masters {
+                    if looks.is_multiple_of(8) && self.link.0.target.masters().await? != masters {
                         return Err(Error::Unavailable("other servers have the keys now".to_owned()).into());
                     }
                 }

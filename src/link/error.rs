@@ -40,13 +40,8 @@ impl Error {
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unexpected(text),
             ErrorKind::Server(ServerErrorKind::NoScript) => Self::NoScript,
             ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Refused(text),
-            ErrorKind::Server(kind) => match kind {
-                ServerErrorKind::ResponseError | ServerErrorKind::ExecAbort => {
-                    by_code(&error, text)
-                }
-                _ => Self::Unavailable(text),
-            },
-            ErrorKind::Extension => by_code(&error, text),
+            ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::ExecAbort)
+            | ErrorKind::Extension => by_code(&error, text),
             _ => Self::Unavailable(text),
         }
     }

@@ -82,6 +82,9 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     target: Target,
     way: Way,
+    /// Commands sent.
+    #[cfg(test)]
+    sent: std::sync::atomic::AtomicUsize,
 }
 
 /// How commands get there.
@@ -126,14 +129,33 @@ impl Link {
                 connecting: tokio::sync::Mutex::default(),
             }
         };
-        let link = Self(Arc::new(Inner { target, way }));
+        let link = Self(Arc::new(Inner {
+            target,
+            way,
+            #[cfg(test)]
+            sent: std::sync::atomic::AtomicUsize::new(0),
+        }));
         check::check(&link, config).await?;
         Ok(link)
     }
 
+    /// Commands sent so far.
+    #[cfg(test)]
+    pub(crate) fn sent(&self) -> usize {
+        self.0.sent.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn count(&self, commands: usize) {
+        telemetry::count(Event::Sent, commands);
+        #[cfg(test)]
+        self.0
+            .sent
+            .fetch_add(commands, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Sends a command and reads its answer.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        telemetry::count(Event::Sent, 1);
+        self.count(1);
         let began = Instant::now();
         let value = match &self.0.way {
             Way::Cluster(connection) => {
@@ -197,7 +219,7 @@ impl Link {
             let sent = commands.iter().map(|command| self.query::<Value>(command));
             return Ok(join_all(sent).await);
         };
-        telemetry::count(Event::Sent, commands.len());
+        self.count(commands.len());
         let failed = |many: usize| telemetry::count(Event::Failed, many);
         let connected = self.connection().await;
         let (mut connection, serial) = connected.inspect_err(|_| failed(commands.len()))?;

@@ -423,7 +423,7 @@ impl Shared {
                     drop(self.link.run(&batch).await);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, lane = ?key, "entries could not be handed back; others take them when the lease ends")
+                    tracing::warn!(%error, lane = ?key, "entries could not be handed back; others take them when the lease ends");
                 }
             }
         }

@@ -221,7 +221,18 @@ async fn against_embedded(
         data,
     )];
 
-    let half = rate / 2.0;
+    rows.push(half_load(args, scenario, rate / 2.0, &embedded, &shared).await?);
+    Ok(rows)
+}
+
+/// Both at the same half load, in an open loop.
+async fn half_load(
+    args: &Args,
+    scenario: &str,
+    half: f64,
+    embedded: &Subject,
+    shared: &Subject,
+) -> Result<Row> {
     say(&format!("  open loop at {half:.0}/s"));
     let open = async |one: &Subject| {
         let sample = drive::open(
@@ -236,20 +247,23 @@ async fn against_embedded(
     };
     let (mut aboves, mut last) = (Vec::new(), None);
     for _ in 0..args.rounds {
-        let (base, own) = (open(&embedded).await?, open(&shared).await?);
+        let (base, own) = (open(embedded).await?, open(shared).await?);
         aboves.push(own.quantile_ms(0.99) - base.quantile_ms(0.99));
         last = Some((own, base));
     }
     let (own, base) = last.context("there was no round")?;
     let above = median(&aboves)?;
-    rows.push(Row::judged(
+    Ok(Row::judged(
         &format!("{scenario}, open loop {half:.0}/s"),
-        format!("p99 {above:+.2} ms; {}; embedded {}", quantiles(&own), quantiles(&base)),
+        format!(
+            "p99 {above:+.2} ms; {}; embedded {}",
+            quantiles(&own),
+            quantiles(&base)
+        ),
         &format!("p99 <= +{P99_ABOVE_MS} ms"),
         above <= P99_ABOVE_MS,
         json!({ "rate": half, "abovesMs": aboves, "redis": quantile_data(&own), "embedded": quantile_data(&base) }),
-    ));
-    Ok(rows)
+    ))
 }
 
 /// Non-blocking calls, each in Redis before its 202 leaves.

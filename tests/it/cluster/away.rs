@@ -10,6 +10,7 @@ use crate::harness::{Counter, ECHO, Nodes, Redis, eventually};
 
 const LEASE_S: u64 = 3;
 
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[test]
 fn redis_killed_and_started_again_loses_nothing_and_warm_calls_go_on_within_the_lease() {
     let (redis, counter) = (Redis::start(), Counter::start());

@@ -90,6 +90,7 @@ fn a_fail_over_by_sentinel_loses_only_what_the_replica_had_not_got() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 #[test]
 fn a_redis_cluster_carries_the_life_of_actions_and_of_accepted_work() {
     let servers: Vec<Redis> = (0..3)

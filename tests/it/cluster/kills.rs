@@ -99,7 +99,7 @@ fn what_a_front_accepted_is_recorded_though_it_is_killed_at_once() {
 
 /// How long nodes are killed at random: 20 s unless `WISP_FAULTS_SECONDS` says otherwise.
 fn chaos() -> Duration {
-    let said = std::env::var("WISP_FAULTS_SECONDS").ok();
+    let said = crate::harness::said("WISP_FAULTS_SECONDS");
     let seconds = said.and_then(|text| text.parse().ok()).unwrap_or(20);
     Duration::from_secs(seconds)
 }

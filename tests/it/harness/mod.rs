@@ -25,7 +25,7 @@ pub(crate) use nodes::{Nodes, node_config};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::{Redis, free_port};
 pub(crate) use server::{
-    GUEST_KEY, SYSTEM_KEY, Server, binary, is_root, repository, run_to_end, shared,
+    GUEST_KEY, SYSTEM_KEY, Server, binary, is_root, repository, run_to_end, said, shared,
 };
 pub(crate) use table::{Expect, Row, has, rows, run};
 pub(crate) use tenant::{Tenant, annotation, id_of};

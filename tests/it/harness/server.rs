@@ -290,7 +290,16 @@ fn merged(extra: &str, backend: &str) -> String {
 
 /// The Redis that servers keep everything in, where the tests are run on that backend: as `tests/run` says.
 pub(crate) fn redis_url() -> Option<String> {
-    std::env::var("WISP_TEST_REDIS").ok()
+    said("WISP_TEST_REDIS")
+}
+
+/// What whoever runs the tests said in the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests are told by no configuration"
+)]
+pub(crate) fn said(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }
 
 /// What makes a server keep everything in Redis: a part of it for each data folder, so that it is found again after a
