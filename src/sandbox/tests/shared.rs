@@ -1,13 +1,14 @@
 //! Compiled code that machines share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::harness::*;
 use crate::sandbox::{Artefacts, Config, Sandbox, Shared};
-use std::sync::Arc;
 
 #[derive(Default)]
 struct Place(Mutex<HashMap<String, Vec<u8>>>);
@@ -35,7 +36,7 @@ async fn is_offered(place: &Place, before: Option<&[u8]>) {
         let place = place.0.lock();
         place.values().any(|bytes| Some(&**bytes) != before)
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+    tokio::time::timeout(Duration::from_secs(60), async {
         while !is_there() {
             tokio::task::yield_now().await;
         }
@@ -139,6 +140,8 @@ async fn one_programs_code_is_not_taken_for_anothers() {
     let sealed = place.0.lock().drain().next().unwrap();
     let second = lab(&place, "the same secret");
     let target = second.sandbox.prepare(other.as_str().into()).await.unwrap();
+    // Its own is there before it is written over.
+    is_offered(&place, None).await;
     let moved = sealed
         .0
         .replace(&prepared.program.to_string(), &target.program.to_string());
