@@ -96,6 +96,11 @@ pub(crate) trait Hands: Send + Sync + 'static {
         0
     }
 
+    /// How many of them could be of this namespace: none has all of a node.
+    fn room_of(&self, _namespace: &Namespace) -> usize {
+        usize::MAX
+    }
+
     /// How much CPU the namespace has used here.
     fn used(&self, _namespace: &Namespace) -> Runtime {
         Runtime::default()

@@ -334,6 +334,12 @@ impl Hands for WorkerHands {
         self.0.runs_max.saturating_sub(self.0.runs())
     }
 
+    fn room_of(&self, namespace: &Namespace) -> usize {
+        let share = self.0.share(namespace);
+        let runs = share.runs.load(Ordering::Acquire);
+        self.0.runs_max_each().saturating_sub(runs)
+    }
+
     fn used(&self, namespace: &Namespace) -> Runtime {
         self.0.cpu.runtime(&self.0.share(namespace))
     }

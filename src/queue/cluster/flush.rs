@@ -82,10 +82,10 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
 /// The next batch, and what each of its commands is for.
 fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
     let (mut batch, mut sent) = (Batch::default(), Vec::new());
-    let room = shared.room();
+    let whole = shared.room();
     let mut lanes = shared.lanes.lock();
     let errands = std::mem::take(&mut lanes.errands);
-    let each = room / errands.len().max(1);
+    let each = whole / errands.len().max(1);
     let mut pulls = 0;
     for key in errands {
         if batch.len() > BATCH_MAX {
@@ -97,6 +97,8 @@ fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
             continue;
         };
         lane.has_errand_noted = false;
+        // What its namespace may have of this node: where that is nothing, others are to take it.
+        let room = shared.room_of(&key.namespace, whole);
         acks(lane, &mut batch, &mut sent);
         if !lane.out.is_empty() {
             pushes(shared, lane, room, &mut batch, &mut sent);
@@ -110,9 +112,13 @@ fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
             }
         }
         // Without room it is found again: by whoever has some, and here when a run ends.
-        if lane.hungry.take().is_some() && room > pulls {
-            pulls += 1;
-            pull(shared, lane, each.max(1), &mut batch, &mut sent);
+        if lane.hungry.take().is_some() {
+            if room > 0 && pulls < whole {
+                pulls += 1;
+                pull(shared, lane, room.min(each.max(1)), &mut batch, &mut sent);
+            } else {
+                lane.tells_due |= lane.waiting > 0;
+            }
         }
         if std::mem::take(&mut lane.puts_off) {
             let lease_ms =
@@ -369,7 +375,7 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         let retry_after_s = u32::try_from(before / 1000 + 1).unwrap_or(60).min(60);
         return refused(group, &|| Refusal::Backlog { retry_after_s }.into());
     }
-    let has_room = shared.room() > 0;
+    let has_room = shared.room_of(&key.namespace, shared.room()) > 0;
     let is_taken = shared.lane(key, |lane| {
         if !brief.is_empty() && !lane.tells_brief {
             lane.is_brief = brief == "1";

@@ -411,6 +411,15 @@ impl Shared {
         free.saturating_sub(self.local.waiting())
     }
 
+    /// How many runs of a namespace could begin here now, where there is room for `room`.
+    fn room_of(&self, namespace: &Namespace, room: usize) -> usize {
+        if room == 0 {
+            return 0;
+        }
+        let own = self.hands().map_or(0, |hands| hands.room_of(namespace));
+        room.min(own)
+    }
+
     /// Calls `what` with the lane, made if need be.
     fn lane<T>(&self, key: &Key, what: impl FnOnce(&mut Lane) -> T) -> T {
         let mut lanes = self.lanes.lock();

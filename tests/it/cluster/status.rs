@@ -45,7 +45,9 @@ fn a_cluster_shows_its_nodes_and_what_waits_when_nobody_runs_it() {
     assert_eq!(told["dead"], json!([]));
     assert!(metric(&nodes, 0, "wisp_cluster_calls_total{way=\"pushed\"}") >= 1.0);
     assert!(metric(&nodes, 1, "wisp_cluster_entries_total{event=\"pulled\"}") >= 1.0);
-    assert!(metric(&nodes, 0, "wisp_cluster_nodes{state=\"alive\"}") >= 2.0);
+    eventually("the node has looked who lives", || {
+        (metric(&nodes, 0, "wisp_cluster_nodes{state=\"alive\"}") >= 2.0).then_some(())
+    });
     nodes.kill(1);
     let mut ids = Vec::new();
     for _ in 0..3 {
