@@ -286,6 +286,10 @@ impl Joined {
             invoker: invoker.clone(),
             node: Arc::clone(&self.node),
         });
+        // What was told to stop before this process began is told again, whoever has it in the meantime.
+        for id in invoker.former_cancels().await? {
+            queue.cancels().ask(id);
+        }
         queue.salvage_with(Arc::downgrade(&salvager));
         drop(self.salvager.set(salvager));
         drop(self.throttle.set(Arc::clone(&state.throttle)));

@@ -35,6 +35,10 @@ impl Queue for ClusterQueue {
                 false => Err(Refusal::Overload { retry_after_s: 1 }.into()),
             };
         }
+        // What a node that leaves is still at, it finishes itself: nothing more is pulled here.
+        if shared.is_leaving() && !work.durable && shared.may_run(&work) {
+            return shared.local.enqueue(work).await;
+        }
         let mut work = work;
         if shared.may_hand_off(&work) {
             match shared.local.hand_over(work) {

@@ -436,6 +436,16 @@ impl Shared {
         lane.slots = slots;
     }
 
+    /// Whether this node may run the work without a claim: its action has no limit, or there are slots of it here.
+    fn may_run(&self, work: &Work) -> bool {
+        let is_ours = self.node.config.role.runs() && self.fence().is_held();
+        if limit(&work.action) == 0 {
+            return is_ours;
+        }
+        let slots = self.slots.get(&Key::of(work));
+        is_ours && slots.is_some_and(|slots| slots.load(Ordering::SeqCst) > 0)
+    }
+
     /// Whether a call may run here at once, past the stream.
     fn may_hand_off(&self, work: &Work) -> bool {
         if work.durable || !self.node.config.hand_off || !self.node.config.role.runs() {

@@ -85,7 +85,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
             }
         }
     }
-    place(shared, deliveries, now_ms);
+    place(shared, deliveries);
 }
 
 /// The entries of an answer; what has not even their form is left out, and stays where it is.
@@ -162,16 +162,46 @@ fn open(
         epoch,
         queue: Arc::downgrade(shared),
     });
-    let deliveries = works.into_iter().map(|work| {
+    let is_late = is_late(shared, &raw.id);
+    let mut deliveries = Vec::with_capacity(works.len());
+    for work in works {
         let origin = Origin {
             front: Arc::clone(&front),
             lane: key.clone(),
             waits: !work.durable,
         };
         shared.origins.insert(work.id, origin);
-        Delivery::of_entry(work, Arc::clone(&entry))
-    });
-    Some(deliveries.collect())
+        let is_limited = super::limit(&work.action) > 0;
+        let delivery = Delivery::of_entry(work, Arc::clone(&entry));
+        if is_late && !delivery.work.durable {
+            refuse(shared, delivery, is_limited);
+        } else {
+            deliveries.push(delivery);
+        }
+    }
+    Some(deliveries)
+}
+
+/// Whether an entry waited for longer than anything may that was not promised: by Redis's clock alone, which its id has.
+fn is_late(shared: &Shared, entry: &str) -> bool {
+    let pushed_ms = entry
+        .split('-')
+        .next()
+        .and_then(|ms| ms.parse::<u64>().ok());
+    let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
+    pushed_ms.is_some_and(|ms| shared.node.redis_now_ms().saturating_sub(ms) >= wait_max_ms)
+}
+
+/// Tells whoever waits for work that waited too long to come back.
+fn refuse(shared: &Shared, delivery: Delivery, is_limited: bool) {
+    let retry_after_s = 1;
+    // The action's own limit kept it waiting, or no node had room.
+    let refusal = match is_limited {
+        true => Refusal::Backlog { retry_after_s },
+        false => Refusal::Overload { retry_after_s },
+    };
+    shared.route(delivery.work.id, Outcome::Dropped(refusal));
+    delivery.ack();
 }
 
 /// Entries that need more than was read: a payload that lies beside the stream, or how often runs had begun.
@@ -186,7 +216,7 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
         return;
     };
     if !is_again {
-        place(shared, deliveries, shared.node.redis_now_ms());
+        place(shared, deliveries);
         return;
     }
     let Some(salvage) = shared.salvage.get().and_then(std::sync::Weak::upgrade) else {
@@ -252,11 +282,10 @@ fn set_aside(shared: &Arc<Shared>, key: &Key, id: String) {
 }
 
 /// Lets works be run here: at once where there are hands, in turn where there are none.
-fn place(shared: &Arc<Shared>, deliveries: Vec<Delivery>, now_ms: u64) {
+fn place(shared: &Arc<Shared>, deliveries: Vec<Delivery>) {
     if deliveries.is_empty() {
         return;
     }
-    let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
     let mut ready = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
         let work = &delivery.work;
@@ -264,16 +293,6 @@ fn place(shared: &Arc<Shared>, deliveries: Vec<Delivery>, now_ms: u64) {
             give_up(shared, delivery, CANCELLED);
         } else if let Some(text) = shared.doom(&work.namespace) {
             give_up(shared, delivery, &text);
-        } else if !work.durable
-            && now_ms.saturating_sub(work.accepted_at.millis())
-                > wait_max_ms.saturating_add(SKEW_MS)
-        {
-            // Nobody waits any more. The front's clock says when it came, so an hour of difference is allowed for.
-            shared.route(
-                work.id,
-                Outcome::Dropped(Refusal::Overload { retry_after_s: 1 }),
-            );
-            delivery.ack();
         } else {
             ready.push(delivery);
         }
@@ -294,9 +313,6 @@ fn place(shared: &Arc<Shared>, deliveries: Vec<Delivery>, now_ms: u64) {
         });
     }
 }
-
-/// What clocks of fronts may differ by, milliseconds, before work is taken for older than it is.
-const SKEW_MS: u64 = 60 * 60 * 1000;
 
 fn give_up(shared: &Shared, delivery: Delivery, text: &str) {
     if let Some(hands) = shared.hands() {
