@@ -509,7 +509,7 @@ impl Shared {
     }
 
     /// Gives an outcome to whoever waits for it, here or elsewhere.
-    fn route(&self, id: ActivationId, outcome: Outcome) {
+    fn route(self: &Arc<Self>, id: ActivationId, outcome: Outcome) {
         let Some((_, origin)) = self.origins.remove(&id) else {
             if let Some(replies) = self.replies() {
                 replies.complete(id, outcome);
@@ -530,7 +530,13 @@ impl Shared {
             return;
         }
         let ended = Ended::of(id, outcome, origin.waits);
-        self.tell(&origin.front, |news| news.ended.push(ended));
+        let (shared, front) = (Arc::downgrade(self), origin.front);
+        // Whoever is answered there may ask for the record there at once: it is in Redis before.
+        self.afterwards.after_records(Box::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.tell(&front, |news| news.ended.push(ended));
+            }
+        }));
     }
 
     /// A lane has work that this node may take.

@@ -193,7 +193,7 @@ fn is_late(shared: &Shared, entry: &str) -> bool {
 }
 
 /// Tells whoever waits for work that waited too long to come back.
-fn refuse(shared: &Shared, delivery: Delivery, is_limited: bool) {
+fn refuse(shared: &Arc<Shared>, delivery: Delivery, is_limited: bool) {
     let retry_after_s = 1;
     // The action's own limit kept it waiting, or no node had room.
     let refusal = match is_limited {
