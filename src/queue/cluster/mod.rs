@@ -17,6 +17,7 @@
 //! - calls are handed over past the stream only when nothing waits there that came before.
 
 mod due;
+mod entry;
 mod face;
 mod flush;
 mod lane;
@@ -42,10 +43,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(super) use entry::Entry;
 pub(crate) use packet::Envelope;
 pub(crate) use standing::Sample;
 
-use self::lane::{Hungry, Keys, Lane, Outgoing};
+use self::lane::{Hungry, Lane, Outgoing};
 use self::news::{Ended, News};
 use super::message::{Outcome, Refusal, Work};
 use super::{Config, Delivery, EnqueueError, Hands, Key, MemoryQueue, Queue, Replies};
@@ -87,61 +89,6 @@ struct Origin {
     lane: Key,
     /// Whether somebody waits for the record there.
     waits: bool,
-}
-
-/// One entry of a stream, taken by this node.
-pub(super) struct Entry {
-    lane: Key,
-    id: String,
-    payload: Option<String>,
-    /// Works in it that have not ended.
-    left: AtomicUsize,
-    /// Under which name it was taken.
-    epoch: u64,
-    queue: Weak<Shared>,
-}
-
-impl Entry {
-    /// Its id in the stream.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Works in it that have not ended.
-    pub(super) fn left(&self) -> usize {
-        self.left.load(Ordering::Acquire)
-    }
-
-    /// One of its works has ended and its record was put.
-    pub(super) fn settle(self: &Arc<Self>) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        let Some(queue) = self.queue.upgrade() else {
-            return;
-        };
-        let (entry, weak) = (Arc::clone(self), Weak::clone(&self.queue));
-        let ack = move || {
-            if let Some(queue) = weak.upgrade() {
-                queue.ack(&entry);
-            }
-        };
-        queue.afterwards.after_records(Box::new(ack));
-    }
-
-    /// Notes that a run of `id` begins, so that should this node die the deliveries are counted.
-    pub(super) async fn begin(&self, id: ActivationId) -> store::Result<()> {
-        let Some(queue) = self.queue.upgrade() else {
-            return Err(store::Error::Unavailable("the queue has ended".to_owned()));
-        };
-        let key = Keys::of(&queue.prefix, &self.lane).begun;
-        let mut note = crate::link::cmd("HINCRBY");
-        note.arg(key).arg(id.to_string()).arg(1);
-        let noted = queue.link.query::<i64>(&note).await;
-        noted
-            .map(drop)
-            .map_err(|error| store::Error::Unavailable(error.to_string()))
-    }
 }
 
 /// The lanes that this node knows.
