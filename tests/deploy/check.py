@@ -77,7 +77,8 @@ def is_chosen(selector, labels):
 
 
 def metrics():
-    return set(re.findall(r'"(wisp_[a-z_]+)"', (ROOT / "src/telemetry/metrics.rs").read_text()))
+    sources = [path.read_text() for path in sorted((ROOT / "src/telemetry").glob("*.rs"))]
+    return {name for source in sources for name in re.findall(r'"(wisp_[a-z_]+)"', source)}
 
 
 def knobs():
