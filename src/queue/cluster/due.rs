@@ -357,25 +357,32 @@ impl Shared {
         let mut mended = Batch::default();
         for (length, key) in lengths.into_iter().zip(&keys) {
             if matches!(length, Ok(Value::Int(1..))) {
-                let keys = self.lane(key, |lane| Arc::clone(&lane.keys));
-                let now_ms = self.node.redis_now_ms();
-                let mut of_lane = cmd("ZADD");
-                of_lane
-                    .arg(&keys.due)
-                    .arg("LT")
-                    .arg(now_ms)
-                    .arg(&*keys.name);
-                mended.push(of_lane);
-                let mut of_namespace = cmd("ZADD");
-                of_namespace
-                    .arg(lane::due(&self.prefix))
-                    .arg("LT")
-                    .arg(now_ms)
-                    .arg(key.namespace.as_str());
-                mended.push(of_namespace);
+                self.is_due_now(key, &mut mended);
             }
         }
         drop(self.link.run(&mended).await);
+    }
+
+    /// Appends the notes that a lane is to be looked at, by whoever has room.
+    fn is_due_now(&self, key: &Key, batch: &mut Batch) {
+        let (keys, now_ms) = (
+            self.lane(key, |lane| Arc::clone(&lane.keys)),
+            self.node.redis_now_ms(),
+        );
+        let mut of_lane = cmd("ZADD");
+        of_lane
+            .arg(&keys.due)
+            .arg("LT")
+            .arg(now_ms)
+            .arg(&*keys.name);
+        batch.push(of_lane);
+        let mut of_namespace = cmd("ZADD");
+        of_namespace
+            .arg(lane::due(&self.prefix))
+            .arg("LT")
+            .arg(now_ms)
+            .arg(key.namespace.as_str());
+        batch.push(of_namespace);
     }
 
     /// Forgets lanes that are not held and were not used for long.
@@ -404,22 +411,8 @@ impl Shared {
             match self.link.call::<Value>(&scripts::HAND_BACK, &back).await {
                 Ok(_) => {
                     telemetry::count(Event::HandedBack, ids.len());
-                    let now_ms = self.node.redis_now_ms();
                     let mut batch = Batch::default();
-                    let mut of_lane = cmd("ZADD");
-                    of_lane
-                        .arg(&keys.due)
-                        .arg("LT")
-                        .arg(now_ms)
-                        .arg(&*keys.name);
-                    batch.push(of_lane);
-                    let mut of_namespace = cmd("ZADD");
-                    of_namespace
-                        .arg(lane::due(&self.prefix))
-                        .arg("LT")
-                        .arg(now_ms)
-                        .arg(key.namespace.as_str());
-                    batch.push(of_namespace);
+                    self.is_due_now(&key, &mut batch);
                     drop(self.link.run(&batch).await);
                 }
                 Err(error) => {
