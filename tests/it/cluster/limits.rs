@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::load::Load;
-use crate::harness::{Counter, Nodes, Redis};
+use crate::harness::{Counter, Nodes, Redis, eventually};
 
 #[test]
 fn an_actions_limit_holds_over_all_nodes_for_calls_that_wait_and_calls_that_do_not() {
@@ -54,8 +55,16 @@ fn a_namespaces_limit_of_calls_in_flight_holds_over_all_nodes() {
     Counter::put_action(&tenant, "a", json!({}));
     nodes.await_action(&tenant, "a");
     tenant.limits(&json!({ "concurrentInvocations": 5 }));
-    // Every node has heard of it after a second.
-    crate::harness::pause(Duration::from_millis(1500));
+    let changed = Instant::now();
+    for index in 0..nodes.count() {
+        let at = nodes.tenant_at(index, &tenant);
+        eventually("the node has heard of it", || {
+            let told = at.get("limits").expect(200).json();
+            (told["concurrentInvocations"] == 5).then_some(())
+        });
+    }
+    let heard = changed.elapsed();
+    assert!(heard < Duration::from_secs(1), "{heard:?}");
     let (served, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let params = counter.params("a", 100);
     std::thread::scope(|scope| {
