@@ -12,6 +12,7 @@
 //!   writing resumes by itself when there is room.
 
 pub(crate) mod catalog;
+mod chunk;
 pub(crate) mod embedded;
 pub(crate) mod entity;
 #[cfg(test)]

@@ -12,9 +12,9 @@ use crate::store::{Accepted, Pending, Result};
 
 use super::Embedded;
 use super::batch::Urgent;
-use super::chunk::entries_of;
 use super::error::{closed, corrupt};
 use super::inbox::{AcceptedEntry, Inbox};
+use crate::store::chunk::entries_of;
 
 #[async_trait]
 impl Accepted for Embedded {

@@ -14,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 use crate::store::{ActivationFilter, Activations, Page, Result};
 
-use super::chunk::{self, Chunk, Entry};
 use super::{Embedded, from_int, to_int};
+use crate::store::chunk::{self, Chunk, Entry};
 
 /// Chunks removed in one commit.
 pub(super) const DELETE_COUNT: usize = 64;
@@ -136,7 +136,7 @@ fn get(
         let entries = entries(connection, seq)?;
         let index = chunk::entries_of(&entries).position(|entry| entry.id == id);
         if let Some(index) = index {
-            let raw = chunk::unpack(&body(connection, seq)?)?;
+            let raw = chunk::unpack(&body(connection, seq)?, b"")?;
             return Ok(Some(Arc::new(chunk::record(&entries, &raw, index)?)));
         }
     }
@@ -167,7 +167,7 @@ impl Loaded {
         let raw = match self.raw.get() {
             Some(raw) => raw,
             None => {
-                let raw = chunk::unpack(&body(connection, self.seq)?)?;
+                let raw = chunk::unpack(&body(connection, self.seq)?, b"")?;
                 self.raw.get_or_init(|| raw)
             }
         };

@@ -51,7 +51,6 @@
 mod accepted;
 mod activations;
 mod batch;
-mod chunk;
 mod codes;
 mod entities;
 mod error;

@@ -13,9 +13,9 @@ use crate::model::{Namespace, Timestamp};
 use crate::store::Result;
 
 use super::activations::{self, DELETE_COUNT};
-use super::chunk::{self, Chunk, Packer};
 use super::error::corrupt;
 use super::{Embedded, from_int, to_int};
+use crate::store::chunk::{self, Chunk, Packer};
 
 /// Fewest neighbours that are put together.
 const MERGE_COUNT: usize = 8;
@@ -190,9 +190,9 @@ fn merge(connection: &Connection, namespace: &Namespace, rows: &[Row]) -> Result
         let Some((entries, body)) = activations::blobs(connection, row.seq)? else {
             return Ok(None);
         };
-        packer.add_chunk(&entries, &chunk::unpack(&body)?)?;
+        packer.add_chunk(&entries, &chunk::unpack(&body, b"")?)?;
     }
-    Ok(packer.finish(namespace))
+    Ok(packer.finish(namespace, b""))
 }
 
 fn replace(connection: &Connection, rows: &[Row], chunk: Chunk) -> Result<()> {

@@ -27,9 +27,9 @@ use crate::store::{Error, Result};
 use crate::telemetry::metrics;
 
 use super::batch::{Batch, Lazy, Urgent};
-use super::chunk::Packer;
 use super::inbox::{AcceptedEntry, Inbox};
 use super::{OpenError, accepted, activations, schema};
+use crate::store::chunk::Packer;
 
 /// Bytes written to the log after which it is moved into the file: a balance between how much the disk is given to
 /// flush at one time, which commits then wait for, and how often a page is written that changes often.
@@ -216,10 +216,11 @@ impl Writer {
                     tracing::error!(%error, activation = %record.id, "a record was dropped");
                 }
                 if self.packer.is_full() {
-                    bytes += activations::insert(&self.connection, self.packer.finish(namespace))?;
+                    bytes +=
+                        activations::insert(&self.connection, self.packer.finish(namespace, b""))?;
                 }
             }
-            bytes += activations::insert(&self.connection, self.packer.finish(namespace))?;
+            bytes += activations::insert(&self.connection, self.packer.finish(namespace, b""))?;
         }
         // Work that is settled in the same breath need not be noted as begun.
         let mut begun = lazy.notes.begun.clone();

@@ -9,39 +9,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::link::{Script, cmd};
+use crate::link::Script;
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 use crate::store::{ActivationFilter, Activations, Page, Result};
 
 use super::Redis;
-use super::answer::Parts;
-use super::record;
+use super::answer::{Parts, corrupt};
+use super::chunks;
 
-/// Records read by one script.
-const LIST_COUNT: usize = 200;
-
-/// KEYS a set of ids by start, records; ARGV since, upto, behind which to go on, how many to skip, how many to read. Where to
-/// go on, or nothing at the end; and records, as id and value.
-static LIST: Script = Script::new(
-    "local since, limit, first = tonumber(ARGV[1]), tonumber(ARGV[5]), 0 \
-     if ARGV[3] ~= '' then \
-       local rank = redis.call('ZREVRANK', KEYS[1], ARGV[3]) \
-       if not rank then return {''} end \
-       first = rank + 1 \
-     else \
-       first = redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[2], '+inf') + ARGV[4] \
-     end \
-     local some = redis.call('ZRANGE', KEYS[1], first, first + limit - 1, 'REV', 'WITHSCORES') \
-     local found, last = {''}, '' \
-     for i = 1, #some, 2 do \
-       if tonumber(some[i + 1]) < since then return found end \
-       last = some[i] \
-       local id = string.sub(last, 1, 16) \
-       found[#found + 1] = id \
-       found[#found + 1] = redis.call('HGET', KEYS[2], id) \
-     end \
-     if #some == 2 * limit then found[1] = last end \
-     return found",
+/// KEYS records, entries, bodies; ARGV id. The entries and the body of the chunk that has it.
+static GET: Script = Script::new(
+    "local name = redis.call('HGET', KEYS[1], ARGV[1]) \
+     if not name then return {} end \
+     return {redis.call('HGET', KEYS[2], name), redis.call('HGET', KEYS[3], name)}",
 );
 
 #[async_trait]
@@ -66,11 +46,16 @@ impl Activations for Redis {
             }
         }
         let key = self.keys.records(namespace);
-        let mut get = cmd("HGET");
-        get.arg(&key).arg(&id.0.to_be_bytes());
-        let value: Option<Vec<u8>> = self.query(&get, &key).await?;
-        let record = value.map(|value| record::unpacked(&value, &key));
-        Ok(record.transpose()?.map(Arc::new))
+        let (entries, bodies) = (self.keys.entries(namespace), self.keys.bodies(namespace));
+        let mut get = GET.call(&[&key, &entries, &bodies]);
+        get.arg(&id.0.to_be_bytes());
+        let mut parts = Parts::of(self.call(&GET, &get, &key).await?, &key)?;
+        let (Some(entries), Some(body)) = (parts.maybe(), parts.maybe()) else {
+            return Ok(None);
+        };
+        let record = chunks::find(&entries, &body, id);
+        let record = record.map_err(|error| corrupt(&bodies, &error.to_string()))?;
+        Ok(record.map(Arc::new))
     }
 
     async fn list(
@@ -80,44 +65,12 @@ impl Activations for Redis {
         page: Page,
     ) -> Result<Vec<Arc<Activation>>> {
         self.settle_down().await;
-        let (set, key) = (self.set(namespace, filter), self.keys.records(namespace));
-        let (since, upto) = ends(filter);
-        let (mut found, mut behind) = (Vec::new(), Vec::new());
-        while found.len() < page.limit {
-            let mut list = LIST.call(&[&set, &key]);
-            list.arg(since)
-                .arg(upto)
-                .arg(&behind)
-                .arg(page.skip)
-                .arg(LIST_COUNT.min(page.limit - found.len()));
-            let mut parts = Parts::of(self.call(&LIST, &list, &set).await?, &set)?;
-            behind = parts.bytes()?;
-            while !parts.is_empty() {
-                let (id, value) = (parts.bytes()?, parts.maybe());
-                let record = value.map(|value| record::unpacked(&value, &key));
-                match record {
-                    Some(Ok(record)) => found.push(Arc::new(record)),
-                    Some(Err(error)) => {
-                        tracing::error!(%namespace, id = ?record::id_of(&id), %error, "a record is left out of a list");
-                    }
-                    // Deleted by hand.
-                    None => {}
-                }
-            }
-            if behind.is_empty() {
-                break;
-            }
-        }
-        Ok(found)
+        self.listed(namespace, filter, page).await
     }
 
     async fn count(&self, namespace: &Namespace, filter: &ActivationFilter) -> Result<usize> {
         self.settle_down().await;
-        let set = self.set(namespace, filter);
-        let (since, upto) = ends(filter);
-        let mut count = cmd("ZCOUNT");
-        count.arg(&set).arg(since).arg(upto);
-        self.query(&count, &set).await
+        self.counted(namespace, filter).await
     }
 
     async fn flush(&self) -> Result<()> {
@@ -130,21 +83,8 @@ impl Activations for Redis {
 }
 
 impl Redis {
-    /// Ids of the records that are asked for, by start.
-    fn set(&self, namespace: &Namespace, filter: &ActivationFilter) -> String {
-        match record::set_of(filter) {
-            Some(hash) => format!("{}{hash}", self.keys.sets(namespace)),
-            None => self.keys.starts(namespace),
-        }
-    }
-
     /// Waits until this node's records are in Redis, if it takes them.
     async fn settle_down(&self) {
         drop(self.writer.flush().await);
     }
-}
-
-fn ends(filter: &ActivationFilter) -> (u64, u64) {
-    let since = filter.since.map_or(0, |since| since.0);
-    (since, filter.upto.map_or(u64::MAX, |upto| upto.0))
 }

@@ -14,9 +14,10 @@
 //! | `y:shelf:{namespace}` | string | bytes of names and bodies of items |
 //! | `c:{digest}` | hash | code, in pieces |
 //! | `w:{digest}` | set | who holds that code |
-//! | `r:{namespace}` | hash | activation records by id (16 bytes) |
-//! | `z:{namespace}` | sorted set | ids of records with hashes of name and package, by start |
-//! | `q:{namespace}:hash` | sorted set | ids of the records of that name, or of that package and name, by start |
+//! | `z:{namespace}` | sorted set | chunks of activation records, by their newest start (`chunks.rs` has the form of a member) |
+//! | `p:{namespace}` | hash | entries of a chunk by its name |
+//! | `v:{namespace}` | hash | body of a chunk by its name |
+//! | `r:{namespace}` | hash | name of the chunk that has a record, by the record's id (16 bytes) |
 //! | `b:{namespace}` | string | bytes of its records |
 //! | `a:{home}` | hash | accepted work by id |
 //! | `g:{home}` | hash | how often runs of it began |
@@ -138,28 +139,23 @@ impl Keys {
         self.tagged("r", namespace.as_str())
     }
 
-    pub(super) fn starts(&self, namespace: &Namespace) -> String {
+    /// Where the records of a namespace are, as scripts want it.
+    pub(super) fn places(&self, namespace: &Namespace) -> [String; 6] {
+        let of = |kind| self.tagged(kind, namespace.as_str());
+        [of("r"), of("z"), of("b"), of("n"), of("p"), of("v")]
+    }
+
+    /// The chunks of a namespace's records, by time.
+    pub(super) fn chunks(&self, namespace: &Namespace) -> String {
         self.tagged("z", namespace.as_str())
     }
 
-    /// Where the records of a namespace are, as scripts want it.
-    pub(super) fn places(&self, namespace: &Namespace) -> [String; 5] {
-        [
-            self.records(namespace),
-            self.starts(namespace),
-            self.bytes(namespace),
-            self.namespace(namespace),
-            self.sets(namespace),
-        ]
+    pub(super) fn entries(&self, namespace: &Namespace) -> String {
+        self.tagged("p", namespace.as_str())
     }
 
-    /// What the names of its sets by name begin with.
-    pub(super) fn sets(&self, namespace: &Namespace) -> String {
-        format!("{}:", self.tagged("q", namespace.as_str()))
-    }
-
-    pub(super) fn bytes(&self, namespace: &Namespace) -> String {
-        self.tagged("b", namespace.as_str())
+    pub(super) fn bodies(&self, namespace: &Namespace) -> String {
+        self.tagged("v", namespace.as_str())
     }
 
     pub(super) fn accepted(&self, home: &str) -> String {

@@ -3,86 +3,69 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::chunks;
 use super::keys::{All, Keys};
-use super::record;
 use crate::link::{Cmd, Script, cmd};
 use crate::model::{Activation, ActivationId, Namespace};
+use crate::store::chunk;
 
-/// Records in one call of the script: it bounds how long others wait for it.
-const CALL_COUNT: usize = 64;
-
-/// Removes a record from everywhere. KEYS records, starts, bytes, namespace, sets; its bytes.
+/// Removes a chunk. KEYS records, chunks, bytes, namespace, entries, bodies; its bytes and how many records it had.
 macro_rules! forget {
     () => {
         "local function forget(member) \
-           local id = string.sub(member, 1, 16) \
-           local bytes = redis.call('HSTRLEN', KEYS[1], id) \
-           redis.call('HDEL', KEYS[1], id) \
+           local name = string.sub(member, 1, 16) \
+           local entries = redis.call('HGET', KEYS[5], name) or '' \
+           local count = math.floor(#entries / 32) \
+           local bytes = #entries + redis.call('HSTRLEN', KEYS[6], name) \
+           for first = 0, count - 1, 500 do \
+             local ids = {} \
+             for i = first, math.min(first + 499, count - 1) do ids[#ids + 1] = string.sub(entries, 32 * i + 9, 32 * i + 24) end \
+             redis.call('HDEL', KEYS[1], unpack(ids)) \
+           end \
+           redis.call('HDEL', KEYS[5], name) \
+           redis.call('HDEL', KEYS[6], name) \
            redis.call('ZREM', KEYS[2], member) \
-           redis.call('ZREM', KEYS[5] .. string.sub(member, 17, 26), id) \
-           if #member > 26 then redis.call('ZREM', KEYS[5] .. string.sub(member, 27), id) end \
-           return bytes \
+           return bytes, count \
          end "
     };
 }
 pub(super) use forget;
 
-/// KEYS records, starts, bytes, namespace, sets; ARGV most bytes, fixed bytes, how many, then all ids, then id and value of
-/// each, then start and member of each, then for each set by name its hash, twice its count, and starts and ids.
+/// KEYS records, chunks, bytes, namespace, entries, bodies; ARGV most bytes, what the chunk counts, what a chunk and a record
+/// count beside its values, name, member, newest start, entries, body, ids. Nothing, or those of the ids that are there
+/// already: then nothing was written, and the others are to come in a chunk of their own.
 ///
-/// Usually none of them is there, and all go in with a command for each set; else one by one, the first writer of each wins.
-/// The oldest go while there are too many bytes: a few more in each call than come, so it never has much to do.
+/// The oldest go while there are too many bytes: a few chunks for each that comes, so it never has much to do.
 static PUT: Script = Script::new(concat!(
     forget!(),
-    "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return 0 end \
-     local fixed, n, added, count = tonumber(ARGV[2]), tonumber(ARGV[3]), 0, 0 \
-     if n == 0 then return 0 end \
-     local values, starts = 4 + n, 4 + 3 * n \
-     local have, is_fresh = redis.call('HMGET', KEYS[1], unpack(ARGV, 4, 3 + n)), true \
-     for i = 1, n do if have[i] then is_fresh = false break end end \
-     if is_fresh then \
-       redis.call('HSET', KEYS[1], unpack(ARGV, values, values + 2 * n - 1)) \
-       redis.call('ZADD', KEYS[2], unpack(ARGV, starts, starts + 2 * n - 1)) \
-       local at = starts + 2 * n \
-       while at < #ARGV do \
-         local length = tonumber(ARGV[at + 1]) \
-         redis.call('ZADD', KEYS[5] .. ARGV[at], unpack(ARGV, at + 2, at + 1 + length)) \
-         at = at + 2 + length \
-       end \
-       count = n \
-       for i = 0, n - 1 do added = added + #ARGV[values + 2 * i + 1] + fixed end \
-     else \
-       for i = 0, n - 1 do \
-         local id, value = ARGV[values + 2 * i], ARGV[values + 2 * i + 1] \
-         if redis.call('HSETNX', KEYS[1], id, value) == 1 then \
-           local start, member = ARGV[starts + 2 * i], ARGV[starts + 2 * i + 1] \
-           redis.call('ZADD', KEYS[2], start, member) \
-           redis.call('ZADD', KEYS[5] .. string.sub(member, 17, 26), start, id) \
-           if #member > 26 then redis.call('ZADD', KEYS[5] .. string.sub(member, 27), start, id) end \
-           added = added + #value + fixed \
-           count = count + 1 \
-         end \
-       end \
-     end \
-     if added == 0 then return 0 end \
-     local over = redis.call('INCRBY', KEYS[3], added) - tonumber(ARGV[1]) \
+    "if redis.call('HEXISTS', KEYS[4], 'gone') == 1 then return {} end \
+     local have, known, ids, name = redis.call('HMGET', KEYS[1], unpack(ARGV, 10)), {}, {}, ARGV[5] \
+     for i = 1, #have do if have[i] then known[#known + 1] = ARGV[i + 9] end end \
+     if #known > 0 then return known end \
+     for i = 10, #ARGV do ids[2 * i - 19] = ARGV[i] ids[2 * i - 18] = name end \
+     redis.call('HSET', KEYS[1], unpack(ids)) \
+     redis.call('HSET', KEYS[5], name, ARGV[8]) \
+     redis.call('HSET', KEYS[6], name, ARGV[9]) \
+     redis.call('ZADD', KEYS[2], ARGV[7], ARGV[6]) \
+     local over = redis.call('INCRBY', KEYS[3], ARGV[2]) - tonumber(ARGV[1]) \
      if over > 0 then \
        local gone = 0 \
-       for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 2 * count + 8)) do \
+       for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, 7)) do \
          if gone >= over then break end \
-         gone = gone + forget(member) + fixed \
+         local bytes, count = forget(member) \
+         gone = gone + bytes + tonumber(ARGV[3]) + count * tonumber(ARGV[4]) \
        end \
        redis.call('DECRBY', KEYS[3], gone) \
      end \
-     return count",
+     return {}",
 ));
 
-/// KEYS records, starts, bytes, namespace, sets. Puts aside what is none of ours; how many keys.
+/// KEYS records, chunks, bytes, namespace, entries, bodies. Puts aside what is none of ours; how many keys.
 pub(super) static MEND: Script = Script::new(
-    "local types, count = {'hash', 'zset', 'string', 'hash'}, 0 \
+    "local types, count = {'hash', 'zset', 'string', 'hash', 'hash', 'hash'}, 0 \
      for i, key in ipairs(KEYS) do \
        local is = redis.call('TYPE', key).ok \
-       if is ~= 'none' and types[i] and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
+       if is ~= 'none' and (is ~= types[i] or i == 3 and not tonumber(redis.call('GET', key))) then \
          redis.call('RENAME', key, key .. ':damaged') \
          count = count + 1 \
        end \
@@ -158,7 +141,7 @@ impl Pipeline {
         }
     }
 
-    /// One call of the script for the records of one namespace, or several when they are many.
+    /// A chunk of the records of each namespace, or several when they are many.
     pub(super) fn records(&self, records: Vec<Arc<Activation>>) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
         let mut by_namespace: BTreeMap<Namespace, Vec<Arc<Activation>>> = BTreeMap::new();
@@ -185,52 +168,44 @@ impl Pipeline {
             key: all,
             tries: 0,
         });
-        for (namespace, records) in by_namespace {
-            for records in records.chunks(CALL_COUNT) {
-                outgoing.push(self.put_command(&namespace, records));
+        for (namespace, mut records) in by_namespace {
+            records.sort_by_key(|record| record.start);
+            let mut rest = &records[..];
+            while !rest.is_empty() {
+                let (first, after) = rest.split_at(chunks::first_of(rest, weight));
+                outgoing.extend(self.put(&namespace, first));
+                rest = after;
             }
         }
         outgoing
     }
 
-    fn put_command(&self, namespace: &Namespace, records: &[Arc<Activation>]) -> Outgoing {
-        let key = self.keys.records(namespace);
-        let mut values = Vec::with_capacity(records.len());
-        for record in records {
-            match record::packed(record) {
-                Ok(value) => values.push((record, record::member(record), value)),
-                Err(error) => tracing::error!(%error, "a record has no JSON"),
-            }
-        }
+    /// One chunk; `None` when none of its records can be written, which is said.
+    pub(super) fn put(
+        &self,
+        namespace: &Namespace,
+        records: &[Arc<Activation>],
+    ) -> Option<Outgoing> {
+        let made = chunks::pack(namespace, records)?;
         let mut put = PUT.call(&self.keys.places(namespace));
         put.arg(self.retained_bytes_max)
-            .arg(record::FIXED_BYTES)
-            .arg(values.len());
-        for (record, ..) in &values {
-            put.arg(&record.id.0.to_be_bytes());
+            .arg(made.bytes())
+            .arg(chunks::CHUNK_BYTES)
+            .arg(chunks::RECORD_BYTES)
+            .arg(&made.name)
+            .arg(&made.member)
+            .arg(made.chunk.start_max.0)
+            .arg(&made.chunk.entries)
+            .arg(&made.chunk.body);
+        for entry in chunk::entries_of(&made.chunk.entries) {
+            put.arg(&entry.id.0.to_be_bytes());
         }
-        let mut sets: BTreeMap<&[u8], Vec<&Activation>> = BTreeMap::new();
-        for (record, member, value) in &values {
-            put.arg(&record.id.0.to_be_bytes()).arg(value);
-            for set in record::sets_of(member) {
-                sets.entry(set).or_default().push(record);
-            }
-        }
-        for (record, member, _) in &values {
-            put.arg(record.start.0).arg(member);
-        }
-        for (set, records) in sets {
-            put.arg(set).arg(2 * records.len());
-            for record in records {
-                put.arg(record.start.0).arg(&record.id.0.to_be_bytes());
-            }
-        }
-        Outgoing {
+        Some(Outgoing {
             command: (Some(&PUT), put),
             records: records.to_vec(),
-            key,
+            key: self.keys.records(namespace),
             tries: 0,
-        }
+        })
     }
 
     /// What follows records: beginnings before ends, one call for those of a home.

@@ -33,15 +33,21 @@ static BURY: Script = Script::new(
      return old or ''",
 );
 
-/// KEYS records, starts, bytes, namespace, sets; ARGV how many. How many went.
+/// KEYS records, chunks, bytes, namespace, entries, bodies; ARGV how many chunks at most. So many when
+/// there may be more.
 static RECORDS: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n",
     forget!(),
     "if redis.call('HGET', KEYS[4], 'gone') ~= '1' then return {0} end \
-     local some = redis.call('ZRANGE', KEYS[2], 0, ARGV[1] - 1) \
-     for _, member in ipairs(some) do forget(member) end \
-     if #some < tonumber(ARGV[1]) then redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3]) end \
-     return {#some}",
+     local some, most, gone, records = redis.call('ZRANGE', KEYS[2], 0, ARGV[1] - 1), tonumber(ARGV[1]), 0, 0 \
+     while gone < #some and records < 500 do \
+       gone = gone + 1 \
+       local bytes, count = forget(some[gone]) \
+       records = records + count \
+     end \
+     if gone == most or gone < #some then return {most} end \
+     redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[5], KEYS[6]) \
+     return {gone}",
 ));
 
 /// KEYS namespace, holds, list, entities; ARGV how many. How many went, and their holds.

@@ -1,39 +1,25 @@
-//! An activation record as Redis keeps it.
+//! A lone activation record, as channels carry it, and what records have in common.
 //!
 //! ```text
 //! value    1 · JSON                                  where packing gains nothing
 //!          2 · length (4, little endian) · LZ4 block of the JSON, against a dictionary of what records have in common
-//! member   id (16) · hash of the name (10) · hash of name and package (10), if it is in one; of the sorted set by start
 //! ```
 //!
 //! Records are small and alike; alone, LZ4 finds little in one. With the dictionary a plain record of 404 bytes takes 149.
-//!
-//! The hashes name the sets by name, and by name and package, that the record is in as well: whoever removes it needs nothing
-//! but the member. These sets cost a record about 100 bytes each. Without them, a list by a name that few of a million
-//! records have would keep Redis busy for a second.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::model::{Activation, ActivationId, EntityName};
-use crate::store::{ActivationFilter, Error, Result, package_of};
+use crate::model::Activation;
+use crate::store::{Error, Result};
 
 use super::answer::corrupt;
 
-/// What a record costs Redis beside its value, about: entries of a hash table and of two sorted sets.
-pub(super) const FIXED_BYTES: usize = 370;
-
 /// Longest JSON that is unpacked: the length is not believed.
 const JSON_BYTES_MAX: usize = 256 << 20;
-
-/// Characters of a hash; scripts count on it.
-const HASH_CHARS: usize = 10;
 
 const PLAIN: u8 = 1;
 const PACKED: u8 = 2;
 
 /// What records have in common, the commonest last. Not to be changed: what is stored was packed against it.
-const DICTIONARY: &[u8] = br#""application error","action developer error","whisk internal error","error":"The action did not produce a valid response","cause":"logs":["stdout: stderr: {"key":"binding","value":{"key":"causedBy","value":"sequence"},{"key":"conductor","value":true},{"key":"redelivered","value":{"key":"initTime","value":{"key":"cpuTime","value":{"key":"peakMemory","value":{"key":"timeout","value":true{"namespace":"guest","name":"version":"0.0.1","subject":"guest","activationId":"0","start":17,"end":17,"duration":1,"response":{"status":"success","statusCode":0,"success":true,"size":2,"result":{"body":"ok":true,"message":"greeting":"Hello, "}},"logs":[],"annotations":[{"key":"path","value":"guest/"},{"key":"kind","value":"nodejs:20"},{"key":"kind","value":"python:3"},{"key":"kind","value":"wasm:1"},{"key":"limits","value":{"concurrency":1,"logs":10,"memory":256,"timeout":60000}},{"key":"waitTime","value":1}],"publish":false}"#;
+pub(super) const DICTIONARY: &[u8] = br#""application error","action developer error","whisk internal error","error":"The action did not produce a valid response","cause":"logs":["stdout: stderr: {"key":"binding","value":{"key":"causedBy","value":"sequence"},{"key":"conductor","value":true},{"key":"redelivered","value":{"key":"initTime","value":{"key":"cpuTime","value":{"key":"peakMemory","value":{"key":"timeout","value":true{"namespace":"guest","name":"version":"0.0.1","subject":"guest","activationId":"0","start":17,"end":17,"duration":1,"response":{"status":"success","statusCode":0,"success":true,"size":2,"result":{"body":"ok":true,"message":"greeting":"Hello, "}},"logs":[],"annotations":[{"key":"path","value":"guest/"},{"key":"kind","value":"nodejs:20"},{"key":"kind","value":"python:3"},{"key":"kind","value":"wasm:1"},{"key":"limits","value":{"concurrency":1,"logs":10,"memory":256,"timeout":60000}},{"key":"waitTime","value":1}],"publish":false}"#;
 
 /// The value.
 pub(super) fn packed(record: &Activation) -> Result<Vec<u8>> {
@@ -72,46 +58,6 @@ fn read(json: &[u8], key: &str) -> Result<Activation> {
     serde_json::from_slice(json).map_err(|error| corrupt(key, &format!("a record: {error}")))
 }
 
-/// How the record is called in the set by start.
-pub(super) fn member(record: &Activation) -> Vec<u8> {
-    let mut member = record.id.0.to_be_bytes().to_vec();
-    let name = record.name.as_str();
-    member.extend(hash(name, None).into_bytes());
-    if let Some(package) = package_of(record) {
-        member.extend(hash(name, Some(&package)).into_bytes());
-    }
-    member
-}
-
-/// The sets by name that a member names.
-pub(super) fn sets_of(member: &[u8]) -> impl Iterator<Item = &[u8]> {
-    member.get(16..).unwrap_or_default().chunks(HASH_CHARS)
-}
-
-/// The set, of those by name, that has the records that are asked for; `None` for all of them.
-pub(super) fn set_of(filter: &ActivationFilter) -> Option<String> {
-    let name = filter.name.as_ref()?.as_str();
-    Some(hash(name, filter.package.as_ref().map(EntityName::as_str)))
-}
-
-/// The id, as sets have it.
-pub(super) fn id_of(bytes: &[u8]) -> Option<ActivationId> {
-    let id = bytes.first_chunk::<16>()?;
-    Some(ActivationId(u128::from_be_bytes(*id)))
-}
-
-/// 60 bits that stand for a name, as text.
-fn hash(name: &str, package: Option<&str>) -> String {
-    let name = match package {
-        Some(package) => format!("{package}/{name}"),
-        None => name.to_owned(),
-    };
-    let hash = blake3::hash(name.as_bytes());
-    let mut text = URL_SAFE_NO_PAD.encode(&hash.as_bytes()[..8]);
-    text.truncate(HASH_CHARS);
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +75,6 @@ mod tests {
             value.len(),
             json.len()
         );
-        assert_eq!(id_of(&member(&record)), Some(record.id));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is let go: records past their age or their namespace's share, items that have expired, and what crashes left.
 //!
-//! Bytes are seen to where records are put, a few of the oldest for each that comes, so a namespace is never far above its
-//! share. Age is seen to by the sweep, as are bytes after the share was made smaller. One node of the cluster sweeps: the
+//! Records go by whole chunks: one may outlive its age by as much as its chunk spans, which is a minute at most. Bytes are
+//! seen to where records are put, a few of the oldest chunks for each that comes, so a namespace is never far above its share. Age is seen to by the sweep, as are bytes after the share was made smaller. One node of the cluster sweeps: the
 //! one that did so last, as long as it comes back in time. It works in small scripts, one after the other, each on one
 //! namespace; nothing is scanned but the lists of namespaces.
 
@@ -12,11 +12,11 @@ use crate::model::{Namespace, Timestamp};
 use crate::store::Result;
 
 use super::Redis;
+use super::chunks;
 use super::keys::{All, SHELVES};
 use super::pipeline::forget;
-use super::record::FIXED_BYTES;
 
-/// Records removed by one script.
+/// Chunks and records removed by one script, about.
 const STEP_COUNT: usize = 250;
 /// How long a node that swept is waited for.
 const SWEEPER_MAX: Duration = Duration::from_secs(150);
@@ -28,20 +28,23 @@ static SWEEP: Script = Script::new(
      redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return 1",
 );
 
-/// KEYS records, starts, bytes, namespace, sets; ARGV oldest, most bytes, fixed bytes, how many.
+/// KEYS records, chunks, bytes, namespace, entries, bodies; ARGV oldest, most bytes, what a chunk and a record count beside
+/// its values, how many chunks. How many chunks went, and records.
 static EXPIRE: Script = Script::new(concat!(
     "#!lua flags=allow-oom\n",
     forget!(),
-    "local fixed, sum = tonumber(ARGV[3]), tonumber(redis.call('GET', KEYS[3]) or 0) \
-     local over, gone, count = sum - tonumber(ARGV[2]), 0, 0 \
-     local some = redis.call('ZRANGE', KEYS[2], 0, ARGV[4] - 1, 'WITHSCORES') \
+    "local sum = tonumber(redis.call('GET', KEYS[3]) or 0) \
+     local over, gone, chunks, records = sum - tonumber(ARGV[2]), 0, 0, 0 \
+     local some = redis.call('ZRANGE', KEYS[2], 0, ARGV[5] - 1, 'WITHSCORES') \
      for i = 1, #some, 2 do \
-       if tonumber(some[i + 1]) >= tonumber(ARGV[1]) and gone >= over then break end \
-       gone = gone + forget(some[i]) + fixed \
-       count = count + 1 \
+       if records >= tonumber(ARGV[5]) or tonumber(some[i + 1]) >= tonumber(ARGV[1]) and gone >= over then break end \
+       local bytes, count = forget(some[i]) \
+       gone = gone + bytes + tonumber(ARGV[3]) + count * tonumber(ARGV[4]) \
+       chunks = chunks + 1 \
+       records = records + count \
      end \
-     if count > 0 then redis.call('SET', KEYS[3], string.format('%.0f', math.max(sum - gone, 0))) end \
-     return count",
+     if chunks > 0 then redis.call('SET', KEYS[3], string.format('%.0f', math.max(sum - gone, 0))) end \
+     return {chunks, records}",
 ));
 
 impl Redis {
@@ -78,11 +81,12 @@ impl Redis {
             expire
                 .arg(oldest)
                 .arg(self.config.retention_bytes_max)
-                .arg(FIXED_BYTES)
+                .arg(chunks::CHUNK_BYTES)
+                .arg(chunks::RECORD_BYTES)
                 .arg(STEP_COUNT);
-            let count: usize = self.call(&EXPIRE, &expire, &key).await?;
-            sum += count;
-            if count < STEP_COUNT {
+            let (chunks, records): (usize, usize) = self.call(&EXPIRE, &expire, &key).await?;
+            sum += records;
+            if chunks == 0 {
                 return Ok(sum);
             }
         }

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use super::answer::failed;
 use super::keys::Keys;
 use super::pipeline::{After, MEND, Outgoing, Pipeline, weight};
-use crate::link::{self, Batch, Link};
+use crate::link::{self, Batch, Link, Value};
 use crate::model::activation::IdHasher;
 use crate::model::{Activation, ActivationId, Namespace};
 use crate::store::embedded::Config;
@@ -270,7 +270,9 @@ impl Inner {
                 self.done(records, after);
                 return;
             }
-            let error = failure.unwrap_or_else(closed);
+            let Some(error) = failure else {
+                continue; // What is left is new.
+            };
             if self.failed(&error) {
                 return;
             }
@@ -300,11 +302,8 @@ impl Inner {
             let answer = answers.next().unwrap_or_else(|| {
                 Err(link::Error::Unavailable("an answer is missing".to_owned()))
             });
-            match answer {
-                Ok(_) => {
-                    self.written(&one.records);
-                    false
-                }
+            match answer.and_then(|answer| self.answered(one, answer)) {
+                Ok(is_left) => is_left,
                 Err(error) => {
                     let passes = matches!(
                         error,
@@ -329,6 +328,34 @@ impl Inner {
             self.mend(&namespace).await;
         }
         failure
+    }
+
+    /// Redis took it, or had some of its records: whether the others are to be sent.
+    fn answered(&self, one: &mut Outgoing, answer: Value) -> link::Result<bool> {
+        let known: Vec<Vec<u8>> = match answer {
+            Value::Array(_) if !one.records.is_empty() => link::read(answer)
+                .ok_or_else(|| link::Error::Unexpected("what are no ids".to_owned()))?,
+            _ => Vec::new(),
+        };
+        let is_known = |record: &Activation| {
+            known.is_empty() || known.iter().any(|id| *id == record.id.0.to_be_bytes())
+        };
+        let (done, left): (Vec<_>, Vec<_>) =
+            one.records.drain(..).partition(|record| is_known(record));
+        self.written(&done);
+        if done.is_empty() && !left.is_empty() {
+            one.records = left;
+            return Err(link::Error::Unexpected(
+                "records that were not sent".to_owned(),
+            ));
+        }
+        let next = left.first().map(|record| record.namespace.clone());
+        let next = next.and_then(|namespace| self.pipeline.put(&namespace, &left));
+        match next {
+            Some(next) => *one = next,
+            None => self.written(&left),
+        }
+        Ok(!one.records.is_empty())
     }
 
     /// Puts aside what somebody wrote in the place of records, so that they can be written.

@@ -372,7 +372,7 @@ async fn a_namespace_is_held_to_its_bytes_as_records_come() {
         ..Config::default()
     };
     let node = node_of(&test_server::config(), "one", &knobs).await;
-    for number in 0..500_u64 {
+    for number in 0..1000_u64 {
         let made = record("a", 10 + number, u128::from(number));
         node.store.activations.put(Arc::new(made)).unwrap();
     }
@@ -383,15 +383,29 @@ async fn a_namespace_is_held_to_its_bytes_as_records_come() {
         .list(&namespace("guest"), &every, ALL)
         .await
         .unwrap();
-    assert!((50..130).contains(&found.len()), "{}", found.len());
+    assert!((100..330).contains(&found.len()), "{}", found.len());
     let starts: Vec<u64> = found.iter().map(|record| record.start.0).collect();
-    let newest: Vec<u64> = (510 - found.len() as u64..510).rev().collect();
+    let newest: Vec<u64> = (1010 - found.len() as u64..1010).rev().collect();
     assert_eq!(starts, newest);
     let Value::BulkString(bytes) = node.query(&["GET", &node.key("b:{guest}")]).await else {
         panic!("no sum");
     };
     assert!(String::from_utf8(bytes).unwrap().parse::<u64>().unwrap() <= 50_000);
-    // What went is in no set any more.
+    // What went is nowhere any more.
+    for (command, key) in [
+        ("HLEN", "r:{guest}"),
+        ("ZCARD", "z:{guest}"),
+        ("HLEN", "v:{guest}"),
+    ] {
+        let Value::Int(left) = node.query(&[command, &node.key(key)]).await else {
+            panic!("no count");
+        };
+        let most = found.len();
+        assert!(
+            (1..=most).contains(&usize::try_from(left).unwrap()),
+            "{key}"
+        );
+    }
     let named = ActivationFilter {
         name: Some(name("a")),
         ..every
@@ -481,16 +495,16 @@ async fn damaged_records_are_named_and_others_are_written_again() {
     for number in 0..3 {
         let made = record("a", 10, number);
         one.store.activations.put(Arc::new(made)).unwrap();
+        one.store.activations.flush().await.unwrap();
     }
-    one.store.activations.flush().await.unwrap();
-    let records = one.key("r:{guest}");
+    let (records, bodies) = (one.key("r:{guest}"), one.key("v:{guest}"));
     let id = record("a", 10, 1).id;
     let mut damage = cmd("HSET");
-    damage.arg(&records).arg(&id.0.to_be_bytes()).arg("rubbish");
+    damage.arg(&bodies).arg(&id.0.to_be_bytes()).arg("rubbish");
     one.link.query::<Value>(&damage).await.unwrap();
     named(
         one.store.activations.get(&guest, id).await.unwrap_err(),
-        &records,
+        &bodies,
     );
     let every = ActivationFilter::default();
     let left = one

@@ -1,22 +1,27 @@
-//! Activation records, many to a row.
+//! Activation records, many to a value: what a store keeps of them.
 //!
 //! ```text
 //! entries   count × 32 bytes: start ms (8) · id (16) · offset into the body (4) · hash of the name (4), big endian
 //! body      LZ4 block (length first) of the records' JSON, end to end, in the order of the entries
 //! ```
 //!
-//! A row of its own per record costs the database several times what making the record costs; a chunk spreads that
+//! A row of its own per record costs a database several times what making the record costs; a chunk spreads that
 //! over hundreds. Entries are fixed in size and not compressed, so a list or a count is answered without the bodies.
 //! Within a chunk records are in the order they were put; between chunks, ranges of `start` and of ids may overlap.
 
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 use crate::store::{Error, Result};
 
-use super::error::corrupt;
+/// Longest body that is unpacked: the length is not believed.
+const UNPACKED_BYTES_MAX: usize = 1 << 30;
 
 /// Bytes of JSON after which a chunk is closed: small enough that finding one record unpacks little, large enough
 /// that the row is cheap and compresses well.
 pub(super) const RAW_BYTES: usize = 256 << 10;
+
+fn corrupt(cause: impl std::fmt::Display) -> Error {
+    Error::Corrupt(format!("records: {cause}"))
+}
 
 const ENTRY_BYTES: usize = 32;
 
@@ -97,8 +102,9 @@ impl Packer {
         self.raw.len() >= RAW_BYTES
     }
 
-    /// Closes the chunk; `None` when nothing was added.
-    pub(super) fn finish(&mut self, namespace: &Namespace) -> Option<Chunk> {
+    /// Closes the chunk; `None` when nothing was added. It is unpacked against the same `dictionary`, which helps a small
+    /// chunk much and a large one little; it may be empty.
+    pub(super) fn finish(&mut self, namespace: &Namespace, dictionary: &[u8]) -> Option<Chunk> {
         let first = *self.entries.first()?;
         let mut chunk = Chunk {
             namespace: namespace.clone(),
@@ -109,7 +115,11 @@ impl Packer {
             count: self.entries.len(),
             raw_bytes: self.raw.len(),
             entries: Vec::with_capacity(self.entries.len() * ENTRY_BYTES),
-            body: lz4_flex::block::compress_prepend_size(&self.raw),
+            body: if dictionary.is_empty() {
+                lz4_flex::block::compress_prepend_size(&self.raw)
+            } else {
+                lz4_flex::block::compress_prepend_size_with_dict(&self.raw, dictionary)
+            },
         };
         for entry in self.entries.drain(..) {
             chunk.start_min = chunk.start_min.min(entry.start);
@@ -150,8 +160,15 @@ fn decode(bytes: &[u8; ENTRY_BYTES]) -> Entry {
 }
 
 /// Unpacks a body.
-pub(super) fn unpack(body: &[u8]) -> Result<Vec<u8>> {
-    lz4_flex::block::decompress_size_prepended(body).map_err(|error| corrupt("records", error))
+pub(super) fn unpack(body: &[u8], dictionary: &[u8]) -> Result<Vec<u8>> {
+    let (length, block) = lz4_flex::block::uncompressed_size(body).map_err(corrupt)?;
+    if length > UNPACKED_BYTES_MAX {
+        return Err(corrupt("they say that they are huge"));
+    }
+    if dictionary.is_empty() {
+        return lz4_flex::block::decompress(block, length).map_err(corrupt);
+    }
+    lz4_flex::block::decompress_with_dict(block, length, dictionary).map_err(corrupt)
 }
 
 /// The JSON of record `index`.
@@ -165,12 +182,12 @@ fn slice<'a>(entries: &[u8], raw: &'a [u8], index: usize) -> Result<&'a [u8]> {
     let end = offset(index + 1).unwrap_or(raw.len());
     offset(index)
         .and_then(|start| raw.get(start..end))
-        .ok_or_else(|| corrupt("records", "an entry points outside its chunk"))
+        .ok_or_else(|| corrupt("an entry points outside its chunk"))
 }
 
 /// Reads record `index`.
 pub(super) fn record(entries: &[u8], raw: &[u8], index: usize) -> Result<Activation> {
-    serde_json::from_slice(slice(entries, raw, index)?).map_err(|error| corrupt("records", error))
+    serde_json::from_slice(slice(entries, raw, index)?).map_err(corrupt)
 }
 
 /// FNV-1a: lets a list by name pass over most other records without reading them.
@@ -190,13 +207,13 @@ mod tests {
         for (number, start) in [(1, 50), (2, 10), (3, 90)] {
             packer.add(&suite::record("a", start, number)).unwrap();
         }
-        packer.finish(&suite::namespace("guest")).unwrap()
+        packer.finish(&suite::namespace("guest"), b"").unwrap()
     }
 
     #[test]
     fn what_was_packed_is_read_back_and_its_ranges_are_known() {
         let chunk = packed();
-        let raw = unpack(&chunk.body).unwrap();
+        let raw = unpack(&chunk.body, b"").unwrap();
         let second = record(&chunk.entries, &raw, 1).unwrap();
         assert_eq!(second, suite::record("a", 10, 2));
         assert_eq!((chunk.start_min.0, chunk.start_max.0), (10, 90));
@@ -207,11 +224,11 @@ mod tests {
     #[test]
     fn damage_is_an_error_and_never_a_panic() {
         let chunk = packed();
-        let raw = unpack(&chunk.body).unwrap();
+        let raw = unpack(&chunk.body, b"").unwrap();
         for length in 0..chunk.body.len() {
-            drop(unpack(&chunk.body[..length]));
+            drop(unpack(&chunk.body[..length], b""));
         }
-        assert!(matches!(unpack(&[]), Err(Error::Corrupt(_))));
+        assert!(matches!(unpack(&[], b""), Err(Error::Corrupt(_))));
         assert!(matches!(
             record(&chunk.entries, &raw, 3),
             Err(Error::Corrupt(_))
