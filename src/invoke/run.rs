@@ -132,9 +132,16 @@ impl Invoker {
         // Most calls have ended by now: no timer is armed for them.
         let outcome = match outcome.try_recv() {
             Ok(outcome) => Ok(outcome),
-            Err(_) => match tokio::time::timeout(wait, outcome).await {
+            Err(_) => match tokio::time::timeout(wait, &mut outcome).await {
                 Ok(outcome) => outcome,
-                Err(_) => return Ok(Answer::Accepted(id)),
+                Err(_) => {
+                    // What is told to come back for its record must be on its way.
+                    queue.settled(id).await;
+                    match outcome.try_recv() {
+                        Ok(outcome) => Ok(outcome),
+                        Err(_) => return Ok(Answer::Accepted(id)),
+                    }
+                }
             },
         };
         ended(id, outcome).map(Answer::Finished)

@@ -160,6 +160,9 @@ pub(crate) trait Queue: Send + Sync + 'static {
     /// Lets every queue of the namespace take part again, or every queue there is.
     fn unpark_all(&self, namespace: Option<&Namespace>);
 
+    /// Resolves when work that was enqueued and not promised is where it is to be: until then it may still be dropped.
+    async fn settled(&self, _id: ActivationId) {}
+
     /// Puts work that was pulled back where it was: the oldest of its queue.
     fn put_back(&self, delivery: Delivery);
 

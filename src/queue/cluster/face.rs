@@ -14,6 +14,10 @@ use crate::queue::{Backlog, Cancels, Delivery, EnqueueError, Hands, Key, Queue, 
 use crate::scheduler::fairness::Runtime;
 use crate::telemetry::cluster::{self as telemetry, Event};
 
+fn lost() -> EnqueueError {
+    crate::store::Error::Unavailable("the queue has ended".to_owned()).into()
+}
+
 #[async_trait]
 impl Queue for ClusterQueue {
     fn attach(&self, hands: Weak<dyn Hands>, replies: Weak<dyn Replies>) {
@@ -50,7 +54,26 @@ impl Queue for ClusterQueue {
             }
         }
         telemetry::count(Event::Pushed, 1);
-        shared.push(work).await
+        match shared.push(work)? {
+            Some(answered) => answered.await.unwrap_or_else(|_| Err(lost())),
+            None => Ok(()),
+        }
+    }
+
+    async fn settled(&self, id: ActivationId) {
+        let shared = &self.0;
+        let mut rounds = shared.rounds.subscribe();
+        while shared.is_outgoing(id) {
+            shared.work.notify_one();
+            if rounds.changed().await.is_err() {
+                return;
+            }
+        }
+        // The batch that took it may be under way.
+        rounds.borrow_and_update();
+        if shared.sending.load(Ordering::SeqCst) {
+            drop(rounds.changed().await);
+        }
     }
 
     fn restore(&self, work: Work) {

@@ -12,7 +12,9 @@ use super::lane::{Hungry, Lane, Outgoing};
 use super::news::News;
 use super::{EnqueueError, Refusal, Shared, Work, packet, scripts};
 use crate::link::{self, Batch, Value, cmd, read};
+use crate::model::ActivationId;
 use crate::queue::Key;
+use crate::queue::message::Outcome;
 use crate::scheduler::placement::{self, NodeIndex};
 use crate::store;
 
@@ -28,16 +30,20 @@ const PAYLOAD_KEEP_S: u64 = 7 * 24 * 60 * 60;
 const READ_MAX: usize = 64;
 /// Most commands in a batch: a larger one would keep everybody waiting for its end.
 const BATCH_MAX: usize = 4096;
-/// How often others are let go first before a batch is made.
-const GATHER_YIELDS: usize = 2;
+/// How often others are let go first before a batch is made; more often as long as they have something for it.
+const GATHER_YIELDS: u32 = 2;
+const GATHER_YIELDS_MAX: u32 = 16;
 /// Pause after Redis could not be reached, before pulls are tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a lane is left alone of which Redis holds something that is not ours.
 const SHUN: Duration = Duration::from_secs(5);
 
-/// Who waits to hear that work is in its stream.
-type Answer = oneshot::Sender<Result<(), EnqueueError>>;
+/// A work that was sent, and who waits to hear that it is in its stream.
+type Answer = (
+    ActivationId,
+    Option<oneshot::Sender<Result<(), EnqueueError>>>,
+);
 
 /// What a command of a batch was for.
 enum Sent {
@@ -54,12 +60,19 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
     loop {
         shared.sending.store(true, Ordering::SeqCst);
         // Whatever is ready to run may have something for this batch: where little goes on, nothing is, and it leaves at once.
-        for _ in 0..GATHER_YIELDS {
+        let mut before = shared.errands.load(Ordering::Relaxed);
+        for turn in 1..=GATHER_YIELDS_MAX {
             tokio::task::yield_now().await;
+            let now = shared.errands.load(Ordering::Relaxed);
+            if now == before && turn >= GATHER_YIELDS {
+                break;
+            }
+            before = now;
         }
         let (batch, sent) = gather(&shared);
         if batch.is_empty() {
             shared.sending.store(false, Ordering::SeqCst);
+            shared.rounds.send_modify(|count| *count += 1);
             shared.work.notified().await;
             continue;
         }
@@ -76,6 +89,7 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
                 tokio::time::sleep(PAUSE).await;
             }
         }
+        shared.rounds.send_modify(|count| *count += 1);
     }
 }
 
@@ -101,10 +115,11 @@ fn gather(shared: &Arc<Shared>) -> (Batch, Vec<Sent>) {
         let room = shared.room_of(&key.namespace, whole);
         acks(lane, &mut batch, &mut sent);
         if !lane.out.is_empty() {
-            pushes(shared, lane, room, &mut batch, &mut sent);
             // Whoever has room takes what it pushed with the same batch.
             let is_ours = lane.is_held || is_home(shared, lane);
-            if room > 0 && lane.hungry.is_none() && !lane.is_full() && is_ours {
+            let takes = room > 0 && !lane.is_full() && is_ours && pulls < whole;
+            pushes(shared, lane, (room, takes), &mut batch, &mut sent);
+            if takes && lane.hungry.is_none() {
                 lane.hungry = Some(Hungry {
                     since_ms: shared.node.redis_now_ms(),
                     told: true,
@@ -188,7 +203,14 @@ fn acks(lane: &mut Lane, batch: &mut Batch, sent: &mut Vec<Sent>) {
 }
 
 /// Appends the pushes of a lane: its works in order, those of one version together where they are brief.
-fn pushes(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: &mut Vec<Sent>) {
+fn pushes(
+    shared: &Shared,
+    lane: &mut Lane,
+    (room, takes): (usize, bool),
+    batch: &mut Batch,
+    sent: &mut Vec<Sent>,
+) {
+    lane.own.clear();
     let mut out = std::mem::take(&mut lane.out).into_iter().peekable();
     while let Some(first) = out.next() {
         let (mut bytes, mut group) = (first.work.params.get().len(), vec![first]);
@@ -201,7 +223,7 @@ fn pushes(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent
             bytes += next.work.params.get().len();
             group.push(next);
         }
-        push(shared, lane, group, batch, sent);
+        push(shared, lane, (group, takes), batch, sent);
     }
     let now_ms = shared.node.redis_now_ms();
     if !lane.is_held || room == 0 {
@@ -233,26 +255,27 @@ fn due(lane: &Lane, time_ms: u64, prefix: &str, batch: &mut Batch, sent: &mut Ve
 fn push(
     shared: &Shared,
     lane: &mut Lane,
-    group: Vec<Outgoing>,
+    (group, takes): (Vec<Outgoing>, bool),
     batch: &mut Batch,
     sent: &mut Vec<Sent>,
 ) {
-    let works = group.into_iter().map(|one| (one.work, one.answer));
-    let (works, group): (Vec<Work>, Vec<Answer>) = works.unzip();
+    let works = group.into_iter();
+    let works = works.map(|one| (one.work.id, one.answer, one.work));
+    let (group, works): (Vec<Answer>, Vec<Work>) =
+        works.map(|(id, answer, work)| ((id, answer), work)).unzip();
     let count = works.len();
+    let own = (takes && lane.own.len() < READ_MAX).then(|| works.clone());
     let packed = lane
         .actions
         .pack(shared.node.id(), works)
         .map_err(|error| store::Error::Corrupt(error.to_string()));
     let bytes = match packed.and_then(|bytes| shared.envelope.close(Bytes::from(bytes))) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            for one in group {
-                drop(one.send(Err(error.clone().into())));
-            }
-            return;
-        }
+        Err(error) => return refused(shared, group, &|| error.clone().into()),
     };
+    if let Some(works) = own {
+        lane.own.push_back((bytes.clone(), works));
+    }
     let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
     let mut call = if bytes.len() > INLINE_MAX {
         let payload = format!("{}{:016x}", lane.keys.payload, fastrand::u64(..));
@@ -327,6 +350,7 @@ fn took(shared: &Arc<Shared>, sent: Sent, answer: link::Result<Value>) {
             Ok(value) => super::pulled::pulled(shared, &key, value),
             Err(error) => {
                 tracing::debug!(%error, lane = ?key, "a lane could not be read");
+                shared.lane(&key, |lane| lane.own.clear());
                 if matches!(error, link::Error::Unexpected(_) | link::Error::Said(_)) {
                     tracing::error!(%error, lane = ?key, "what Redis holds of a lane is not ours; it is left alone for a while");
                     shared.lane(&key, |lane| lane.shunned = Some(Instant::now() + SHUN));
@@ -355,25 +379,20 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
             error => store::Error::Unavailable(error.to_string()).into(),
         }
     };
-    let refused = |group: Vec<Answer>, error: &dyn Fn() -> EnqueueError| {
-        for one in group {
-            drop(one.send(Err(error())));
-        }
-    };
     let value = match answer {
         Ok(value) => value,
-        Err(error) => return refused(group, &|| failed(&error)),
+        Err(error) => return refused(shared, group, &|| failed(&error)),
     };
     let Some((taken, before, now_ms, holders, brief)) =
         read::<(u8, u64, u64, Vec<String>, String)>(value)
     else {
         let error = link::Error::Unexpected("an answer of another form".to_owned());
-        return refused(group, &|| failed(&error));
+        return refused(shared, group, &|| failed(&error));
     };
     shared.node.note_time(now_ms);
     if taken == 0 {
         let retry_after_s = u32::try_from(before / 1000 + 1).unwrap_or(60).min(60);
-        return refused(group, &|| Refusal::Backlog { retry_after_s }.into());
+        return refused(shared, group, &|| Refusal::Backlog { retry_after_s }.into());
     }
     let has_room = shared.room_of(&key.namespace, shared.room()) > 0;
     let is_taken = shared.lane(key, |lane| {
@@ -383,11 +402,30 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         lane.waiting = before + 1;
         lane.is_held && has_room
     });
-    for one in group {
-        drop(one.send(Ok(())));
+    for (_, answer) in group {
+        answer.map(|answer| drop(answer.send(Ok(()))));
     }
     if !is_taken {
         wake(shared, key, &holders, now_ms);
+    }
+}
+
+/// Tells whoever waits for works, or for their outcomes, that they did not get into their stream.
+fn refused(shared: &Shared, group: Vec<Answer>, error: &dyn Fn() -> EnqueueError) {
+    let replies = shared.replies();
+    for (id, answer) in group {
+        match (answer, error(), &replies) {
+            (Some(answer), error, _) => drop(answer.send(Err(error))),
+            (None, EnqueueError::Refused(refusal), Some(replies)) => {
+                replies.complete(id, Outcome::Dropped(refusal));
+            }
+            (None, EnqueueError::Store(error), Some(replies)) => {
+                tracing::warn!(activation = %id, %error, "a call could not be put into its stream");
+                let refusal = Refusal::Overload { retry_after_s: 1 };
+                replies.complete(id, Outcome::Dropped(refusal));
+            }
+            (None, _, None) => {}
+        }
     }
 }
 

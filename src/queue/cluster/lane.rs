@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::packet::LastAction;
+use super::pulled::Own;
 use crate::model::{Fqn, Namespace};
 use crate::queue::message::Work;
 use crate::queue::{EnqueueError, Key};
@@ -63,7 +64,8 @@ pub(super) fn parse(name: &str) -> Option<Key> {
 /// Work on its way into the stream.
 pub(super) struct Outgoing {
     pub(super) work: Work,
-    pub(super) answer: oneshot::Sender<Result<(), EnqueueError>>,
+    /// Who waits for it to be there; nobody but whoever waits for its outcome, if nothing was promised.
+    pub(super) answer: Option<oneshot::Sender<Result<(), EnqueueError>>>,
 }
 
 /// Runs that take less than this, milliseconds, share an entry with others.
@@ -80,6 +82,8 @@ pub(super) struct Lane {
     /// Not in the stream yet.
     pub(super) out: Vec<Outgoing>,
     pub(super) actions: LastAction,
+    /// What the batch under way puts into the stream and takes out again, as it was before it was packed.
+    pub(super) own: Own,
     /// Entries whose works have all ended, and the payloads they had.
     pub(super) acks: Vec<String>,
     pub(super) payloads: Vec<String>,
@@ -133,6 +137,7 @@ impl Lane {
             key,
             out: Vec::new(),
             actions: LastAction::default(),
+            own: Own::new(),
             acks: Vec::new(),
             payloads: Vec::new(),
             is_held: false,

@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use dashmap::DashMap;
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -56,7 +56,7 @@ use crate::link::{Ears, Heard, Link};
 use crate::model::activation::IdHasher;
 use crate::model::{Action, ActivationId, Namespace};
 use crate::scheduler::placement::{self, Warmth};
-use crate::store::{self, Accepted};
+use crate::store::Accepted;
 
 /// How long what was given up for a namespace is given up where it turns up later.
 const DOOM: Duration = Duration::from_secs(60);
@@ -149,10 +149,14 @@ struct Shared {
     stopping: Mutex<Vec<(ActivationId, oneshot::Sender<()>)>>,
     /// There is something to send.
     work: Notify,
+    /// How often something came to be sent.
+    errands: AtomicU64,
     /// Entries taken so far.
     taken: AtomicUsize,
     /// A batch is under way.
     sending: AtomicBool,
+    /// Batches so far, empty ones too.
+    rounds: watch::Sender<u64>,
     ends: OnceLock<(Weak<dyn Hands>, Weak<dyn Replies>)>,
     router: OnceLock<Arc<dyn Replies>>,
     salvage: OnceLock<Weak<dyn Salvage>>,
@@ -231,8 +235,10 @@ impl ClusterQueue {
             doomed: Mutex::default(),
             stopping: Mutex::default(),
             work: Notify::new(),
+            errands: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             sending: AtomicBool::new(false),
+            rounds: watch::Sender::default(),
             ends: OnceLock::new(),
             router: OnceLock::new(),
             salvage: OnceLock::new(),
@@ -424,21 +430,35 @@ impl Shared {
             .is_none_or(|lane| lane.waiting == 0 && lane.out.is_empty())
     }
 
-    /// Puts the work into the stream.
-    async fn push(&self, work: Work) -> Result<(), EnqueueError> {
+    /// Puts the work into the stream. What was promised is answered for when it is there; what was not is answered for at once,
+    /// and dropped should it not get there: whoever waits for its outcome is told then, and is not woken in between.
+    fn push(
+        &self,
+        work: Work,
+    ) -> Result<Option<oneshot::Receiver<Result<(), EnqueueError>>>, EnqueueError> {
         if !self.fence().is_held() {
             return Err(Refusal::Overload { retry_after_s: 1 }.into());
         }
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = match work.durable {
+            true => Some(oneshot::channel()).unzip(),
+            false => (None, None),
+        };
         let key = Key::of(&work);
         self.lane(&key, |lane| {
             lane.limit = limit(&work.action);
             lane.used = Instant::now();
             lane.out.push(Outgoing { work, answer });
         });
+        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
-        let lost = || Err(store::Error::Unavailable("the queue has ended".to_owned()).into());
-        answered.await.unwrap_or_else(|_| lost())
+        Ok(answered)
+    }
+
+    /// Whether work is not in a batch yet.
+    fn is_outgoing(&self, id: ActivationId) -> bool {
+        let lanes = self.lanes.lock();
+        let mut out = lanes.all.values().flat_map(|lane| &lane.out);
+        out.any(|one| one.work.id == id)
     }
 
     /// An entry is over: its records are in Redis.
@@ -452,6 +472,7 @@ impl Shared {
                 lane.used = Instant::now();
             }
         });
+        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
     }
 

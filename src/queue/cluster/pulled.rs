@@ -1,5 +1,6 @@
 //! What a pull brought: entries to be run, and those of the dead.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +10,7 @@ use super::lane::Hungry;
 use super::packet::{self, Packet};
 use super::{Entry, Origin, Outcome, Refusal, Shared, scripts};
 use crate::link::{Value, cmd, read};
-use crate::queue::message::CANCELLED;
+use crate::queue::message::{CANCELLED, Work};
 use crate::queue::{Delivery, Key, Queue};
 use crate::telemetry::cluster::{self as telemetry, Event};
 
@@ -40,7 +41,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     shared.taken.fetch_add(count, Ordering::Relaxed);
     let epoch = shared.epoch.load(Ordering::Acquire);
     let has_room = shared.room() > count;
-    shared.lane(key, |lane| {
+    let mut own = shared.lane(key, |lane| {
         lane.is_held |= count > 0 || slots > 0;
         lane.entries += count;
         lane.is_stale = !lane.is_held && waiting == 0;
@@ -63,6 +64,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
             });
             shared.work.notify_one();
         }
+        std::mem::take(&mut lane.own)
     });
     // Its limit may have let nothing run here before.
     if slots > 0 {
@@ -75,10 +77,12 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         .chain(again.into_iter().map(|raw| (raw, true)))
     {
         match raw.inline {
-            Some(ref bytes) if !is_again => match open(shared, key, &raw, bytes.clone(), epoch) {
-                Some(opened) => deliveries.extend(opened),
-                None => set_aside(shared, key, raw.id),
-            },
+            Some(ref bytes) if !is_again => {
+                match open(shared, key, &raw, (bytes.clone(), &mut own), epoch) {
+                    Some(opened) => deliveries.extend(opened),
+                    None => set_aside(shared, key, raw.id),
+                }
+            }
             _ => {
                 let (shared, key) = (Arc::clone(shared), key.clone());
                 tokio::spawn(async move { slowly(&shared, &key, raw, is_again, epoch).await });
@@ -128,20 +132,37 @@ fn raws(values: Vec<Value>) -> Vec<Raw> {
     raws
 }
 
+/// What this node put into a stream with the batch that brought it back, as it was before it was packed.
+pub(super) type Own = VecDeque<(Bytes, Vec<Work>)>;
+
+/// The works of an entry, if it is one of those: they need not be read again.
+fn take_own(own: &mut Own, bytes: &[u8]) -> Option<Vec<Work>> {
+    let at = own.iter().position(|(own, _)| own == bytes)?;
+    own.drain(..=at).next_back().map(|(_, works)| works)
+}
+
 /// The deliveries of an entry; `None` when it cannot be read.
 fn open(
     shared: &Arc<Shared>,
     key: &Key,
     raw: &Raw,
-    bytes: Bytes,
+    (bytes, own): (Bytes, &mut Own),
     epoch: u64,
 ) -> Option<Vec<Delivery>> {
     if raw.version != Some(packet::VERSION) {
         tracing::error!(lane = ?key, entry = raw.id, version = ?raw.version, "an entry is of another release, or not ours: it is set aside");
         return None;
     }
-    let bytes = shared.envelope.open(bytes);
-    let unpacked = shared.lane(key, |lane| lane.actions.unpack(&bytes, &*shared.envelope));
+    let unpacked = match take_own(own, &bytes) {
+        Some(works) => Ok(Packet {
+            front: Arc::from(shared.node.id()),
+            works,
+        }),
+        None => {
+            let bytes = shared.envelope.open(bytes);
+            shared.lane(key, |lane| lane.actions.unpack(&bytes, &*shared.envelope))
+        }
+    };
     let Packet { front, works } = match unpacked {
         Ok(packet) => packet,
         Err(error) => {
@@ -211,7 +232,9 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
         (None, Some(beside)) => fetch(shared, beside).await,
         (None, None) => None,
     };
-    let Some(deliveries) = bytes.and_then(|bytes| open(shared, key, &raw, bytes, epoch)) else {
+    let Some(deliveries) =
+        bytes.and_then(|bytes| open(shared, key, &raw, (bytes, &mut Own::new()), epoch))
+    else {
         set_aside(shared, key, raw.id);
         return;
     };

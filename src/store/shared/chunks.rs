@@ -51,20 +51,19 @@ impl Made {
     }
 }
 
-/// How many of `records`, from the first, go into one chunk: at least one. They are in the order in which they began.
-pub(super) fn first_of(records: &[Arc<Activation>], size: impl Fn(&Activation) -> usize) -> usize {
-    let Some(first) = records.first() else {
+/// How many of `records`, from the first, go into one chunk: at least one. They are in the order in which they began, each
+/// with its size.
+pub(super) fn first_of(records: &[(Arc<Activation>, usize)]) -> usize {
+    let Some((first, size)) = records.first() else {
         return 0;
     };
     let span = u64::try_from(SPAN.as_millis()).unwrap_or(u64::MAX);
-    let mut bytes = size(first);
-    let more = records[1..]
-        .iter()
-        .take(COUNT_MAX - 1)
-        .take_while(|record| {
-            bytes += size(record);
-            bytes <= RAW_BYTES && record.start.0.saturating_sub(first.start.0) <= span
-        });
+    let mut bytes = *size;
+    let more = records[1..].iter().take(COUNT_MAX - 1);
+    let more = more.take_while(|(record, size)| {
+        bytes += size;
+        bytes <= RAW_BYTES && record.start.0.saturating_sub(first.start.0) <= span
+    });
     1 + more.count()
 }
 
@@ -133,12 +132,15 @@ mod tests {
     #[test]
     fn a_chunk_ends_where_it_would_be_too_long_too_large_or_too_many() {
         let span = u64::try_from(SPAN.as_millis()).unwrap();
-        let one = |_: &Activation| 1;
-        assert_eq!(first_of(&records(&[5, 5 + span, 6 + span]), one), 2);
-        assert_eq!(first_of(&records(&[1; 300]), one), COUNT_MAX);
-        assert_eq!(first_of(&records(&[1; 5]), |_| RAW_BYTES / 2), 2);
-        assert_eq!(first_of(&records(&[1; 5]), |_| RAW_BYTES * 2), 1);
-        assert_eq!(first_of(&[], one), 0);
+        let first = |starts: &[u64], size: usize| {
+            let records = records(starts).into_iter().map(|record| (record, size));
+            first_of(&records.collect::<Vec<_>>())
+        };
+        assert_eq!(first(&[5, 5 + span, 6 + span], 1), 2);
+        assert_eq!(first(&[1; 300], 1), COUNT_MAX);
+        assert_eq!(first(&[1; 5], RAW_BYTES / 2), 2);
+        assert_eq!(first(&[1; 5], RAW_BYTES * 2), 1);
+        assert_eq!(first(&[], 1), 0);
     }
 
     #[test]

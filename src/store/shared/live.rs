@@ -81,7 +81,7 @@ struct Near {
 /// What was put a moment ago.
 #[derive(Default)]
 struct Recent {
-    records: VecDeque<(Instant, Arc<Activation>)>,
+    records: VecDeque<(Instant, Arc<Activation>, usize)>,
     bytes: usize,
 }
 
@@ -339,10 +339,10 @@ impl Live {
         let now = Instant::now();
         let recent: Vec<Arc<Activation>> = {
             let recent = self.0.recent.lock();
-            let of_it = recent.records.iter().filter(|(since, record)| {
+            let of_it = recent.records.iter().filter(|(since, record, _)| {
                 record.namespace == *namespace && now.duration_since(*since) < RECENT
             });
-            of_it.map(|(_, record)| Arc::clone(record)).collect()
+            of_it.map(|(_, record, _)| Arc::clone(record)).collect()
         };
         for record in recent {
             self.publish(record, node.to_owned());
@@ -478,14 +478,14 @@ impl Live {
                 records,
                 bytes: sum,
             } = &mut *recent;
-            records.push_back((now, Arc::clone(record)));
+            records.push_back((now, Arc::clone(record), bytes));
             *sum += bytes;
-            while let Some((since, oldest)) = records.front() {
+            while let Some((since, _, oldest)) = records.front() {
                 let is_old = now.duration_since(*since) >= RECENT;
                 if !is_old && *sum <= RECENT_BYTES_MAX && records.len() <= RECENT_COUNT_MAX {
                     break;
                 }
-                *sum -= weight(oldest);
+                *sum -= oldest;
                 gone.extend(records.pop_front());
             }
         }

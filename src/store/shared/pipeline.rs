@@ -142,14 +142,14 @@ impl Pipeline {
     }
 
     /// A chunk of the records of each namespace, or several when they are many.
-    pub(super) fn records(&self, records: Vec<Arc<Activation>>) -> Vec<Outgoing> {
+    pub(super) fn records(&self, records: Vec<(Arc<Activation>, usize)>) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
-        let mut by_namespace: BTreeMap<Namespace, Vec<Arc<Activation>>> = BTreeMap::new();
-        for record in records {
-            match by_namespace.get_mut(&record.namespace) {
-                Some(records) => records.push(record),
+        let mut by_namespace: BTreeMap<Namespace, Vec<_>> = BTreeMap::new();
+        for put in records {
+            match by_namespace.get_mut(&put.0.namespace) {
+                Some(records) => records.push(put),
                 None => {
-                    by_namespace.insert(record.namespace.clone(), vec![record]);
+                    by_namespace.insert(put.0.namespace.clone(), vec![put]);
                 }
             }
         }
@@ -169,12 +169,12 @@ impl Pipeline {
             tries: 0,
         });
         for (namespace, mut records) in by_namespace {
-            records.sort_by_key(|record| record.start);
-            let mut rest = &records[..];
-            while !rest.is_empty() {
-                let (first, after) = rest.split_at(chunks::first_of(rest, weight));
+            records.sort_by_key(|(record, _)| record.start);
+            while !records.is_empty() {
+                let rest = records.split_off(chunks::first_of(&records));
+                let first = records.into_iter().map(|(record, _)| record).collect();
                 outgoing.extend(self.put(&namespace, first));
-                rest = after;
+                records = rest;
             }
         }
         outgoing
@@ -184,9 +184,9 @@ impl Pipeline {
     pub(super) fn put(
         &self,
         namespace: &Namespace,
-        records: &[Arc<Activation>],
+        records: Vec<Arc<Activation>>,
     ) -> Option<Outgoing> {
-        let made = chunks::pack(namespace, records)?;
+        let made = chunks::pack(namespace, &records)?;
         let mut put = PUT.call(&self.keys.places(namespace));
         put.arg(self.retained_bytes_max)
             .arg(made.bytes())
@@ -202,7 +202,7 @@ impl Pipeline {
         }
         Some(Outgoing {
             command: (Some(&PUT), put),
-            records: records.to_vec(),
+            records,
             key: self.keys.records(namespace),
             tries: 0,
         })

@@ -56,12 +56,15 @@ struct Inner {
     bytes_max: usize,
 }
 
+/// A record and about what it takes in memory.
+type Put = (Arc<Activation>, usize);
+
 #[derive(Default)]
 struct State {
     /// In the order they were put.
-    waiting: VecDeque<Arc<Activation>>,
+    waiting: VecDeque<Put>,
     /// Those that wait and those that are being written.
-    by_id: ById<Arc<Activation>>,
+    by_id: ById<Put>,
     bytes: usize,
     put_count: u64,
     /// So many of the records put, from the first, have been answered for.
@@ -155,8 +158,8 @@ impl Writer {
         }
         state.bytes += bytes;
         state.put_count += 1;
-        state.by_id.insert(record.id, Arc::clone(&record));
-        state.waiting.push_back(record);
+        state.by_id.insert(record.id, (Arc::clone(&record), bytes));
+        state.waiting.push_back((record, bytes));
         drop(state);
         self.0.wake.notify_one();
         Ok(())
@@ -170,7 +173,8 @@ impl Writer {
 
     /// A record that may not be in Redis yet.
     pub(super) fn find(&self, id: ActivationId) -> Option<Arc<Activation>> {
-        self.0.state.lock().by_id.get(&id).cloned()
+        let state = self.0.state.lock();
+        state.by_id.get(&id).map(|(record, _)| Arc::clone(record))
     }
 
     /// Resolves when every record put before is in Redis; fails when an attempt to write them does.
@@ -350,7 +354,7 @@ impl Inner {
             ));
         }
         let next = left.first().map(|record| record.namespace.clone());
-        let next = next.and_then(|namespace| self.pipeline.put(&namespace, &left));
+        let next = next.and_then(|namespace| self.pipeline.put(&namespace, left.clone()));
         match next {
             Some(next) => *one = next,
             None => self.written(&left),
@@ -378,16 +382,16 @@ impl Inner {
     }
 
     /// The next records, and of what follows records what may be sent now.
-    fn take(&self) -> (Vec<Arc<Activation>>, Vec<After>) {
+    fn take(&self) -> (Vec<Put>, Vec<After>) {
         let mut state = self.state.lock();
         let state = &mut *state;
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < PIPELINE_COUNT && bytes < PIPELINE_BYTES {
-            let Some(record) = state.waiting.pop_front() else {
+            let Some(put) = state.waiting.pop_front() else {
                 break;
             };
-            bytes += weight(&record);
-            records.push(record);
+            bytes += put.1;
+            records.push(put);
         }
         let written = state.written_count;
         let free = state
@@ -404,8 +408,8 @@ impl Inner {
     fn written(&self, records: &[Arc<Activation>]) {
         let mut state = self.state.lock();
         for record in records {
-            if state.by_id.remove(&record.id).is_some() {
-                state.bytes -= weight(record);
+            if let Some((_, bytes)) = state.by_id.remove(&record.id) {
+                state.bytes -= bytes;
             }
         }
     }
