@@ -10,6 +10,7 @@ use super::error::{Error, Result};
 use super::{Front, revisions, sequences};
 use crate::auth::Identity;
 use crate::model::action_put::LimitsPut;
+use crate::model::limits::KindRefused;
 use crate::model::{
     Action, ActionLimits, ActionPut, Annotations, Code, CodePut, Digest, Exec, ExecPut, Fqn, Json,
     Parameters, Timestamp, kind,
@@ -187,20 +188,11 @@ pub(super) async fn store(
 
 /// Whether the caller may write or run actions of this kind.
 pub(super) fn permit_kind(kind: &str, identity: &Identity) -> Result<()> {
-    if kind::is_deprecated(kind) {
-        return Err(Error::bad_request(format!(
-            "The '{kind}' runtime is no longer supported. You may read and delete but not update or invoke this action."
-        )));
-    }
-    let allowed = &identity.limits.allowed_kinds;
-    // What the server does itself is no runtime that somebody could be kept from.
-    if allowed.is_empty() || kind == kind::BUILTIN || allowed.iter().any(|one| one == kind) {
-        return Ok(());
-    }
-    Err(Error::new(
-        StatusCode::FORBIDDEN,
-        format!(
-            "The supplied authentication is not authorized to access actions of kind '{kind}'."
-        ),
-    ))
+    identity.limits.permit_kind(kind).map_err(|refused| {
+        let status = match refused {
+            KindRefused::Deprecated(_) => StatusCode::BAD_REQUEST,
+            KindRefused::NotAllowed(_) => StatusCode::FORBIDDEN,
+        };
+        Error::new(status, refused.to_string())
+    })
 }

@@ -23,7 +23,7 @@ pub(super) async fn server(State(front): State<Arc<Front>>) -> Result<Response> 
         support: serde_json::Value,
         api_paths: [&'static str; 1],
         limits: BTreeMap<String, u64>,
-        runtimes: BTreeMap<&'static str, &'static [Runtime]>,
+        runtimes: BTreeMap<&'static str, Vec<Runtime>>,
     }
     wire::ok(&Server {
         description: "OpenWhisk",
@@ -33,8 +33,20 @@ pub(super) async fn server(State(front): State<Arc<Front>>) -> Result<Response> 
         }),
         api_paths: ["/api/v1"],
         limits: limits(&front),
-        runtimes: FAMILIES.iter().copied().collect(),
+        runtimes: runtimes(&front),
     })
+}
+
+/// Every kind, and which of them the operator has declared past.
+fn runtimes(front: &Front) -> BTreeMap<&'static str, Vec<Runtime>> {
+    let deprecated = &front.state.defaults.deprecated_kinds;
+    let shown = |runtime: &Runtime| Runtime {
+        deprecated: runtime.deprecated || deprecated.iter().any(|kind| kind == runtime.kind),
+        ..*runtime
+    };
+    let shown =
+        |(family, kinds): &(&'static str, &[Runtime])| (*family, kinds.iter().map(shown).collect());
+    FAMILIES.iter().map(shown).collect()
 }
 
 fn limits(front: &Front) -> BTreeMap<String, u64> {

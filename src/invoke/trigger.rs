@@ -258,13 +258,10 @@ impl Invoker {
                 Err(unresolved) => return Ok(Err(unresolved.to_string())),
             },
         };
-        let (kind, allowed) = (action.exec.kind(), &caller.limits.allowed_kinds);
-        if !allowed.is_empty() && !allowed.iter().any(|one| one == kind) {
-            return Ok(Err(format!(
-                "The supplied authentication is not authorized to access actions of kind '{kind}'."
-            )));
-        }
-        Ok(Ok(action))
+        let permitted = caller.limits.permit_kind(action.exec.kind());
+        Ok(permitted
+            .map(|()| action)
+            .map_err(|refused| refused.to_string()))
     }
 
     /// Makes the fire durable; what it takes of the backlog is given back when it is settled.

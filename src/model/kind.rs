@@ -123,13 +123,6 @@ pub fn is_sequence(kind: &str) -> bool {
     kind.trim().eq_ignore_ascii_case(SEQUENCE)
 }
 
-/// Whether actions of this concrete kind may be read and deleted, but no longer updated or invoked.
-#[must_use]
-pub fn is_deprecated(kind: &str) -> bool {
-    let mut all = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter());
-    all.any(|runtime| runtime.deprecated && runtime.kind == kind)
-}
-
 /// What a client is told about a kind nobody has.
 #[must_use]
 pub fn unsupported(kind: &str) -> String {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::keep::{Keep, StoreLevel};
+use super::kind::BUILTIN;
 
 /// Limits of one action, as its JSON has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +159,8 @@ pub struct EffectiveLimits {
     pub result_size_max: u64,
     /// Kinds allowed; empty allows all.
     pub allowed_kinds: Vec<String>,
+    /// Kinds whose actions may be read and deleted, and no longer written or invoked; the same for every namespace.
+    pub deprecated_kinds: Vec<String>,
     /// Whether activation records are kept at all.
     pub store_activations: bool,
     /// Which outcomes of calls that were waited for leave a record.
@@ -194,6 +197,7 @@ impl Default for EffectiveLimits {
             payload_size_max: 1 << 20,
             result_size_max: 1 << 20,
             allowed_kinds: Vec::new(),
+            deprecated_kinds: Vec::new(),
             store_activations: true,
             store_blocking_result_level: StoreLevel::StoreAlways,
             store_non_blocking_result_level: StoreLevel::StoreAlways,
@@ -201,7 +205,39 @@ impl Default for EffectiveLimits {
     }
 }
 
+/// Why actions of a kind may not be written or run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KindRefused {
+    /// It has had its time.
+    #[error(
+        "The '{0}' runtime is no longer supported. You may read and delete but not update or invoke this action."
+    )]
+    Deprecated(String),
+    /// The namespace may not use it.
+    #[error("The supplied authentication is not authorized to access actions of kind '{0}'.")]
+    NotAllowed(String),
+}
+
 impl EffectiveLimits {
+    /// Whether actions of this concrete kind may be written and run.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn permit_kind(&self, kind: &str) -> Result<(), KindRefused> {
+        // What the server does itself is no runtime that somebody could be kept from.
+        if kind == BUILTIN {
+            return Ok(());
+        }
+        let is_among = |kinds: &[String]| kinds.iter().any(|one| one == kind);
+        if is_among(&self.deprecated_kinds) {
+            return Err(KindRefused::Deprecated(kind.to_owned()));
+        }
+        if !self.allowed_kinds.is_empty() && !is_among(&self.allowed_kinds) {
+            return Err(KindRefused::NotAllowed(kind.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether something fits between every least and largest.
     ///
     /// # Errors
@@ -251,6 +287,7 @@ impl EffectiveLimits {
                 .allowed_kinds
                 .clone()
                 .unwrap_or_else(|| self.allowed_kinds.clone()),
+            deprecated_kinds: self.deprecated_kinds.clone(),
             store_activations: own.store_activations.unwrap_or(self.store_activations),
             store_blocking_result_level: own
                 .store_blocking_result_level

@@ -1,8 +1,10 @@
 //! Section 8: kinds, and what clients do to code on its way here.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ECHO, Expect, Row, base64, run, shared, zip};
+use crate::contract_fire::{at, trigger};
+use crate::harness::{ECHO, Expect, Row, Server, base64, id_of, run, shared, zip};
 
 #[test]
 fn the_manifest_lists_the_kinds_that_are_accepted() {
@@ -112,4 +114,29 @@ fn what_has_no_place_here_yet_is_named_as_unsupported() {
     run(&tenant, &rows);
     let none = tenant.get("actions").expect(200).json();
     assert_eq!(none, Value::Array(Vec::new()), "nothing was kept");
+}
+
+#[test]
+fn actions_of_a_kind_that_has_had_its_time_are_read_and_deleted_and_nothing_else() {
+    let server = Server::start("");
+    let tenant = server.tenant();
+    let made = tenant.put_action("a", ECHO);
+    trigger(&tenant, &["a"]);
+    server.signal(Signal::TERM);
+    server.wait();
+    let server = server.restart_with("[limits]\ndeprecated_kinds = [\"wasm:1\"]");
+    let tenant = at(&tenant, &server);
+    let words = "The 'wasm:1' runtime is no longer supported. You may read and delete but not update or invoke this action.";
+    assert_eq!(tenant.get("actions/a").expect(200).json(), made);
+    for reply in [
+        tenant.post("actions/a?blocking=true", &json!({})),
+        tenant.put("actions/a?overwrite=true", &json!({ "publish": true })),
+    ] {
+        assert_eq!(reply.expect(400).json()["error"], words);
+    }
+    let fired = tenant.post("triggers/t", &json!({})).expect(202);
+    let record = tenant.awaited(&id_of(&fired));
+    let line = record["logs"][0].as_str().expect("a line");
+    assert!(line.contains(words), "{line}");
+    tenant.delete("actions/a").expect(200);
 }

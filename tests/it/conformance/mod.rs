@@ -20,10 +20,10 @@ const CASES_MIN: usize = 350;
 
 /// The sections of the contract that say what can be seen on the wire.
 const SECTIONS: &[&str] = &[
-    "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6",
+    "0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6",
     "2.7", "2.8", "2.9", "2.10", "2.11", "2.12", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "4.1",
     "4.2", "5.1", "5.2", "5.3", "6.1", "6.2", "6.3", "6.4", "6.5", "6.6", "6.7", "7", "8.1", "8.2",
-    "9.1", "9.2", "9.3", "10.2", "10.4", "13",
+    "9.1", "9.2", "9.3", "10.2", "10.3", "10.4", "12", "13",
 ];
 
 fn load(name: &str) -> File {
@@ -84,6 +84,7 @@ macro_rules! sections {
 }
 
 sections! {
+    s0_map: "0-map.json";
     s1_1_credentials: "1.1-credentials.json";
     s1_1_isolation: "1.1-isolation.json";
     s1_2_errors: "1.2-errors.json";
@@ -99,6 +100,7 @@ sections! {
     s2_4_sizes: "2.4-sizes.json";
     s2_5_lists: "2.5-lists.json";
     s2_6_actions: "2.6-actions.json";
+    s2_6_deprecated: "2.6-deprecated.json";
     s2_7_packages: "2.7-packages.json";
     s2_7_execute_only: "2.7-execute-only.json";
     s2_8_triggers: "2.8-triggers.json";
@@ -135,7 +137,9 @@ sections! {
     s9_2_api_responses: "9.2-api-responses.json";
     s9_3_api_served: "9.3-api-served.json";
     s10_2_cli: "10.2-cli.json";
+    s10_3_npm: "10.3-npm.json";
     s10_4_demands: "10.4-demands.json";
+    s12_complaints: "12-complaints.json";
     s13_easily_missed: "13-easily-missed.json";
 }
 
