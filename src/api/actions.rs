@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
-use super::entities::{json_body, stored, to_the_end};
+use super::entities::{digested, json_body, stored, to_the_end};
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
 use super::paging::{Asked, asked};
@@ -200,13 +200,16 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
         let rows = revisions::rows(&front, &identity, &name).await?;
         return wire::ok(&rows);
     }
-    let action = match revisions::asked(query)? {
+    let mut action = match revisions::asked(query)? {
         Some(number) => at_revision(&front, &identity, &name, number).await?,
         None => {
             let resolver = &front.state.resolver;
             resolver.action(&identity.namespace, &name).await?
         }
     };
+    if action.fqn.namespace == identity.namespace && query.get("digest")?.is_some() {
+        digested(request.uri(), &mut Arc::make_mut(&mut action).parameters)?;
+    }
     if with_code {
         answered(&front, &action).await
     } else {

@@ -1,17 +1,18 @@
 //! What the entities have in common on the wire: how the body of a PUT is read and held to its sizes, how what is stored
 //! is found, and how writes that take several steps are kept whole.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::future::Future;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::Front;
 use super::error::{Error, Result};
-use super::extract::{Payload, expect_json};
+use super::extract::{Payload, Query, expect_json};
 use crate::model::limits::EffectiveLimits;
 use crate::model::{Common, Fqn, Namespace, Parameters, Version};
 use crate::store::catalog::Found;
@@ -26,7 +27,7 @@ pub(super) const ATTEMPTS_MAX: usize = 8;
 
 /// Turns at writing what consists of several entities: a trigger and the links of its rules, a package and what is in it.
 ///
-/// Nobody takes a second turn while holding one.
+/// Nobody takes a second turn while holding one; whoever needs several takes them at once.
 pub(super) struct Turns([Mutex<()>; TURNS]);
 
 impl Turns {
@@ -36,11 +37,28 @@ impl Turns {
 
     /// Waits until nobody else writes what belongs to `name`.
     pub(super) async fn take(&self, name: &Fqn) -> MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let index = usize::try_from(hasher.finish() % TURNS as u64).unwrap_or_default();
-        self.0[index].lock().await
+        self.0[index(name)].lock().await
     }
+
+    /// As [`Turns::take`], for all of `names`.
+    pub(super) async fn take_all(
+        &self,
+        names: impl Iterator<Item = &Fqn>,
+    ) -> Vec<MutexGuard<'_, ()>> {
+        // In one order, so that nobody waits for whoever waits for it.
+        let indices: BTreeSet<_> = names.map(index).collect();
+        let mut turns = Vec::with_capacity(indices.len());
+        for index in indices {
+            turns.push(self.0[index].lock().await);
+        }
+        turns
+    }
+}
+
+fn index(name: &Fqn) -> usize {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    usize::try_from(hasher.finish() % TURNS as u64).unwrap_or_default()
 }
 
 /// Runs `steps` to their end even when the request they belong to goes away.
@@ -103,6 +121,14 @@ pub(super) fn openable(
             "parameter '{key}' is said to be encrypted, and not as this server does it for '{namespace}'; leave 'encryption' out"
         ))),
     }
+}
+
+/// Notes digests of encrypted values when the query has a salt for them: `digest=SALT`. What is shown is somebody's own.
+pub(super) fn digested(uri: &Uri, parameters: &mut Parameters) -> Result<()> {
+    if let Some(salt) = Query::of(uri).get("digest")? {
+        parameters.digest(&salt);
+    }
+    Ok(())
 }
 
 /// What is stored under `name`; 409 when that is something else.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::entities::{
-    expect, json_body, openable, replaced, stored, to_the_end, version, within_sizes,
+    digested, expect, json_body, openable, replaced, stored, to_the_end, version, within_sizes,
 };
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
@@ -186,13 +186,24 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
         };
         return Err(Error::new(StatusCode::FORBIDDEN, text));
     }
+    let mut parameters = reached.parameters();
+    if is_foreign {
+        // Those of a binding itself are the caller's own.
+        let mut own = reached.package.parameters.clone();
+        if name.namespace == identity.namespace {
+            digested(request.uri(), &mut own)?;
+        }
+        parameters = parameters.overlaid(&own);
+    } else {
+        digested(request.uri(), &mut parameters)?;
+    }
     let contents = contents(&front, &reached.provider().fqn).await?;
     let (feeds, actions) = contents
         .into_iter()
         .partition(|one| one.annotations.get("feed").is_some());
     wire::ok(&WithContents {
         head: Head::of(&reached.package, Binding::Empty {}),
-        parameters: &reached.parameters(),
+        parameters: &parameters,
         actions,
         feeds,
     })

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::entities::{
-    ATTEMPTS_MAX, expect, json_body, openable, replaced, stored, to_the_end, version, within_sizes,
+    ATTEMPTS_MAX, digested, expect, json_body, openable, replaced, stored, to_the_end, version,
+    within_sizes,
 };
 use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
@@ -111,7 +112,9 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     let (trigger, _) = stored::<Trigger>(&front, &name)
         .await?
         .ok_or_else(Error::not_found)?;
-    wire::ok(&Whole::of(&*followed(&front, trigger).await?))
+    let mut trigger = followed(&front, trigger).await?;
+    digested(request.uri(), &mut Arc::make_mut(&mut trigger).parameters)?;
+    wire::ok(&Whole::of(&trigger))
 }
 
 /// The trigger with what its rules say they run.

@@ -24,6 +24,7 @@ fn parameters(pairs: &[(&str, u64)]) -> Parameters {
         init: false,
         encryption: None,
         opened: None,
+        digest: None,
     };
     Parameters(pairs.iter().map(one).collect())
 }

@@ -155,6 +155,7 @@ impl Rig {
                 init: false,
                 encryption: None,
                 opened: None,
+                digest: None,
             }]),
             annotations: Annotations::default(),
             rules: rules.collect::<BTreeMap<_, _>>(),

@@ -119,6 +119,7 @@ impl Sequence {
             init: false,
             encryption: None,
             opened: None,
+            digest: None,
         }])
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::digest::Digest;
 use super::json::Json;
 
 /// One bound parameter of an action, package or trigger.
@@ -23,6 +24,9 @@ pub struct Parameter {
     /// What an encrypted value says, once it was decrypted; never shown or stored.
     #[serde(skip)]
     pub opened: Option<Json>,
+    /// Of an encrypted value's clear text, where its owner asked for that; never stored, and nothing that is given counts.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 impl Parameter {
@@ -61,6 +65,14 @@ impl Parameters {
         Self(below.chain(&over.0).cloned().collect())
     }
 
+    /// Notes the digest of what each encrypted value says, by which whoever has `salt` and knows the value recognises it.
+    pub fn digest(&mut self, salt: &str) {
+        for parameter in self.0.iter_mut().filter(|one| one.encryption.is_some()) {
+            let opened = parameter.opened.as_ref();
+            parameter.digest = opened.map(|value| digest(salt, &value.to_value()));
+        }
+    }
+
     /// The first that is encrypted and was not decrypted.
     #[must_use]
     pub fn locked(&self) -> Option<&str> {
@@ -92,6 +104,13 @@ impl Parameters {
             .filter_map(|p| Some((p.key.clone(), text(p.plain()?))))
             .collect()
     }
+}
+
+/// What [`Parameters::digest`] notes: 64 hex digits, the same for values that differ in nothing but the order of their keys.
+#[must_use]
+pub fn digest(salt: &str, value: &serde_json::Value) -> String {
+    // Objects are maps that are sorted by key.
+    Digest::of(format!("{salt}\0{value}").as_bytes()).to_string()
 }
 
 /// One annotation of an entity or of an activation.

@@ -155,6 +155,7 @@ pub(super) fn parameters(raw: &RawValue) -> Result<Parameters, Malformed> {
             init: one.init.unwrap_or(false),
             encryption: one.encryption,
             opened: None,
+            digest: None,
         };
         if parameter.key.is_empty() {
             return Err("parameters malformed!".into());

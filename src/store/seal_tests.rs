@@ -20,6 +20,7 @@ fn parameters(value: &str) -> Parameters {
         init: false,
         encryption: None,
         opened: None,
+        digest: None,
     }])
 }
 

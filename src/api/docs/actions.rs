@@ -6,8 +6,8 @@ use super::faults::{
 };
 use super::operation::{Operation, any_of, array_of, schema};
 use super::parameters::{
-    ACTION, BLOCKING, CODE, EXTRA_LOGGING, IDEMPOTENCY_KEY, PACKAGE, Parameter, RESULT, REVISION,
-    REVISIONS, TIMEOUT,
+    ACTION, BLOCKING, CODE, DIGEST, EXTRA_LOGGING, IDEMPOTENCY_KEY, PACKAGE, Parameter, RESULT,
+    REVISION, REVISIONS, TIMEOUT,
 };
 use super::refusals::{ACTION_WRITTEN, IN_PACKAGE, ONCE, REVISED};
 
@@ -76,7 +76,7 @@ fn actions(place: &Place) -> Vec<Operation> {
     let bound = if place.is_packaged { BOUND } else { &[] };
     let in_package = if place.is_packaged { IN_PACKAGE } else { &[] };
     let get = at("GET", get, "One action, with its code.")
-        .takes(&[&CODE, &REVISIONS, &REVISION])
+        .takes(&[&CODE, &REVISIONS, &REVISION, &DIGEST])
         .answers(200, "The action.", schema("Action"))
         .answers(
             200,

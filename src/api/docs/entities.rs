@@ -6,8 +6,8 @@ use super::faults::{
 };
 use super::operation::{Operation, array_of, schema};
 use super::parameters::{
-    COUNT, EXTRA_LOGGING, FORCE, IDEMPOTENCY_KEY, LIMIT, NAMESPACE, OVERWRITE, PACKAGE, Parameter,
-    RULE, SKIP, TRIGGER,
+    COUNT, DIGEST, EXTRA_LOGGING, FORCE, IDEMPOTENCY_KEY, LIMIT, NAMESPACE, OVERWRITE, PACKAGE,
+    Parameter, RULE, SKIP, TRIGGER,
 };
 use super::refusals::{
     ONCE, PACKAGE_DELETED, PACKAGE_WRITTEN, RULE_SET, RULE_WRITTEN, TRIGGER_WRITTEN,
@@ -111,6 +111,7 @@ fn packages() -> Vec<Operation> {
             ("PackageRow", "PackageCount"),
         ),
         at("GET", "getPackage", "One package, with what is in it.")
+            .takes(&[&DIGEST])
             .answers(
                 200,
                 "The package; of a binding, what it leads to.",
@@ -153,6 +154,7 @@ fn triggers() -> Vec<Operation> {
             "getTrigger",
             "One trigger, with the rules that listen.",
         )
+        .takes(&[&DIGEST])
         .answers(200, "The trigger.", schema("Trigger")),
         written(put, TRIGGER_WRITTEN),
         at(

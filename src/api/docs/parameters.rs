@@ -169,6 +169,12 @@ pub(super) const REVISION: Parameter = Parameter::query(
     "A former revision of the action, in place of the newest. For its owner alone.",
     number,
 );
+pub(super) const DIGEST: Parameter = Parameter::query(
+    "digest",
+    "Any text of the client's own: encrypted parameters come with `digest` then, BLAKE3 of this text, a NUL, and the value as \
+     compact JSON with sorted keys. Whoever knows what a value should be sees so whether it is. For its owner alone.",
+    text,
+);
 pub(super) const BLOCKING: Parameter = Parameter::query(
     "blocking",
     "Waits for the end, as long as `timeout` says; then 202.",

@@ -67,8 +67,9 @@ fn basics() -> Schemas {
             "value": {},
             "init": { "type": "boolean", "description": "Given to the action at its start, as an environment variable." },
             "encryption": { "type": "string", "description": "The value is encrypted, and how." },
+            "digest": { "type": "string", "description": "Of what the value says, where `digest` asked for it." },
         }),
-        &["init", "encryption"],
+        &["init", "encryption", "digest"],
     );
     let error = object(
         json!({

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::wanted::{Entity, Kind, Wanted};
 use crate::cli::api::Operation;
 use crate::cli::entity::annotation;
+use crate::model::params;
 
 /// Whose an entity is, when a project manages it; the key is wskdeploy's.
 pub(super) const MANAGED: &str = "whisk-managed";
@@ -31,6 +32,8 @@ pub(super) struct Have {
     pub(super) defaults: BTreeMap<String, String>,
     /// What this project manages.
     pub(super) managed: Vec<(Kind, String)>,
+    /// What digests of encrypted parameters were made with.
+    pub(super) salt: String,
 }
 
 impl Have {
@@ -275,6 +278,7 @@ fn changed(entity: &Entity, found: &Value, have: &Have) -> Vec<String> {
 fn own(entity: &Entity, found: &Value, have: &Have) -> Map<String, Value> {
     let mut all = map(&found["parameters"]);
     let said = map(&entity.body["parameters"]);
+    recognise(&mut all, &said, &found["parameters"], &have.salt);
     match (entity.kind, entity.name.split_once('/')) {
         // Of its provider's it cannot be told which are whose.
         (Kind::Binding, _) => all.retain(|name, _| said.contains_key(name)),
@@ -289,6 +293,21 @@ fn own(entity: &Entity, found: &Value, have: &Have) -> Map<String, Value> {
         _ => {}
     }
     all
+}
+
+/// Puts what is `said` in the place of an encrypted value whose digest says that it is the same.
+fn recognise(all: &mut Map<String, Value>, said: &Map<String, Value>, list: &Value, salt: &str) {
+    for one in list.as_array().into_iter().flatten() {
+        let (key, digest) = (one["key"].as_str(), one["digest"].as_str());
+        let (Some(key), Some(digest)) = (key, digest) else {
+            continue;
+        };
+        if let Some(value) = said.get(key)
+            && params::digest(salt, value) == digest
+        {
+            all.insert(key.to_owned(), value.clone());
+        }
+    }
 }
 
 fn exec(wanted: &Value, found: &Value, have: &Have) -> Vec<String> {

@@ -42,7 +42,12 @@ fn a_deployment_is_shown_then_done() {
         (done.exit, done.out.as_str(), done.err.as_str()),
         (0, expected, "")
     );
-    let lines: Vec<&str> = seen.iter().map(|seen| seen.line.as_str()).collect();
+    // What digests are made with is the client's own, and another each time.
+    let lines = seen.iter().map(|seen| match seen.line.split_once("?digest=") {
+        Some((path, salt)) if salt.len() == 32 => path,
+        _ => seen.line.as_str(),
+    });
+    let lines: Vec<&str> = lines.collect();
     let expected = [
         "GET /api/v1/namespaces",
         "GET /",

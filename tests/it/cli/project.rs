@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::User;
-use crate::harness::{ECHO, annotation};
+use crate::harness::{ECHO, Server, annotation};
 
 const MANIFEST: &str = "\
 project:
@@ -193,5 +193,90 @@ fn a_manifest_that_cannot_be_read_says_where() {
     assert!(
         done.code == Some(1) && done.err.contains("other.yaml"),
         "{done:?}"
+    );
+}
+
+const SECRETS: &str = "\
+project:
+  name: vault
+packages:
+  safe:
+    inputs: {shared: of-the-package}
+    actions:
+      open:
+        function: echo.wat
+        inputs: {pin: of-the-action, nested: {b: [1, 2.5], a: null}}
+    triggers:
+      ring: {inputs: {token: of-the-trigger}}
+    rules:
+      on-ring: {trigger: ring, action: open}
+";
+
+#[test]
+fn encrypted_parameters_are_changed_only_when_they_are_and_shown_to_nobody() {
+    let server = Server::start(&format!(
+        "[encryption]\nkeys = \"{}\"",
+        "A".repeat(43) + "="
+    ));
+    let user = User::of(&server);
+    user.file("echo.wat", ECHO);
+    user.file("manifest.yaml", SECRETS);
+    let mut shown = String::new();
+    let mut told = |done: super::Done| {
+        shown.push_str(&done.out);
+        shown.push_str(&done.err);
+        done
+    };
+    told(run(&user, &["deploy"]).ok());
+    let done = told(run(&user, &["diff"]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let done = told(run(&user, &["deploy"]).ok());
+    assert!(done.out.contains("nothing changes"), "{done:?}");
+
+    let changed = SECRETS.replace("of-the-action", "of-the-vault");
+    user.file(
+        "manifest.yaml",
+        changed.replace("of-the-trigger", "of-the-bell"),
+    );
+    let done = told(run(&user, &["deploy", "--json"]).ok());
+    let fields = |step: &Value| step["fields"].clone();
+    let steps = done.json()["changes"].as_array().expect("steps").clone();
+    assert_eq!(
+        steps.iter().map(fields).collect::<Vec<_>>(),
+        [json!(["parameters.pin"]), json!(["parameters.token"])]
+    );
+    assert_eq!(told(run(&user, &["diff"])).code, Some(0));
+    assert!(!shown.contains("of-the-"), "{shown}");
+    let done = user.run(&["action", "invoke", "safe/open", "-r"]).ok();
+    assert_eq!(done.json()["pin"], "of-the-vault");
+
+    // Digests are for whoever asks, and owns it.
+    let plain = user.tenant.get("actions/safe/open").expect(200).text();
+    assert!(!plain.contains("digest"), "{plain}");
+    user.tenant
+        .put("packages/safe?overwrite=true", &json!({ "publish": true }))
+        .expect(200);
+    let other = server.tenant();
+    let binding = json!({ "binding": { "namespace": user.tenant.namespace, "name": "safe" }, "parameters": [{ "key": "mine", "value": 1 }] });
+    other.put("packages/bound", &binding).expect(200);
+    let path = format!(
+        "/api/v1/namespaces/{}/actions/safe/open?digest=s",
+        user.tenant.namespace
+    );
+    let action = other
+        .client
+        .send(&other.request("GET", &path))
+        .expect(200)
+        .text();
+    assert!(
+        action.contains("pin") && !action.contains("digest"),
+        "{action}"
+    );
+    let bound = other.get("packages/bound?digest=s").expect(200).json();
+    let digests = bound["parameters"].as_array().expect("a list").iter();
+    let digests = digests.map(|one| (one["key"].as_str(), one.get("digest").is_some()));
+    assert_eq!(
+        digests.collect::<Vec<_>>(),
+        [(Some("shared"), false), (Some("mine"), true)]
     );
 }
