@@ -1,12 +1,11 @@
 //! `/api/v1/namespaces/{ns}/rules`: which action runs when a trigger fires.
 //!
 //! What a trigger runs, and whether, stands in the trigger (its links), so that firing reads one entity. What a rule is
-//! called and says stands in the rule. The two are written in an order that leaves nothing wrong when the server stops in
-//! between:
+//! called and says stands in the rule. A rule and its links are written together or not at all ([`Catalog::write`]), so that
+//! no trigger runs what no rule says, and a rule that moves is at one trigger or at the other, whenever the server stops and
+//! whoever else writes. A rule is shown as its link says.
 //!
-//! - a rule is written before its link: until then it is inactive;
-//! - a rule that moves or goes loses its link first: the old trigger does not run what no rule says;
-//! - a link is made of the rule as it is stored at that moment, and a rule is shown as its link says.
+//! [`Catalog::write`]: crate::store::catalog::Catalog::write
 
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ use crate::model::trigger::Link;
 use crate::model::{
     Annotations, EntityName, Fqn, Namespace, Rule, RulePut, Timestamp, Trigger, Version, rule_put,
 };
-use crate::store::catalog::Found;
+use crate::store::catalog::{Found, Write};
 use crate::store::{self, Revision};
 
 /// A name as rules and triggers show it: `path` is `namespace[/package]`.
@@ -219,40 +218,92 @@ fn written(fqn: Fqn, put: RulePut, old: Option<&Rule>) -> Result<Rule> {
     })
 }
 
-/// Writes the rule, and its link where it belongs.
+/// Writes the rule together with its links: the new one is made, the one that a rule which moves had is taken away.
 async fn write(
     front: Arc<Front>,
     rule: Rule,
     stored: Option<(Arc<Rule>, Revision)>,
 ) -> Result<(Arc<Rule>, Option<Link>)> {
-    let front = &*front;
-    let expect = expect(stored.as_ref());
+    let catalog = &front.state.catalog;
     let old = stored.as_ref().map(|(rule, _)| &**rule);
-    let moves = old.filter(|old| old.trigger != rule.trigger);
-    let active = match (old, moves) {
-        (None, _) => Some(true),
-        (Some(_), None) => None,
-        (Some(_), Some(old)) => {
-            let link = unlink(front, &old.trigger, &old.fqn).await?;
-            Some(link.is_some_and(|link| link.active))
+    let left = old.map(|old| &old.trigger);
+    let left = left.filter(|left| **left != rule.trigger);
+    let _turns = front
+        .turns
+        .take_all(left.into_iter().chain([&rule.trigger]))
+        .await;
+    for _ in 0..ATTEMPTS_MAX {
+        let (written, write) = catalog.putting(rule.clone(), expect(stored.as_ref()))?;
+        let mut writes = vec![write];
+        let mut active = old.is_none().then_some(true);
+        if let Some(left) = left {
+            let link = linked(&front, left, &rule.fqn, None, &mut writes).await?;
+            active = Some(link.is_some_and(|link| link.active));
         }
-    };
-    let rule = match front.state.catalog.put(rule, None, expect).await {
-        Ok(rule) => rule,
-        Err(error) => {
-            if let Some(old) = moves {
-                // Somebody else's change of the rule stands: it keeps the link it had.
-                link(front, &old.trigger, &old.fqn, active).await?;
+        let link = |former: Option<&Link>| {
+            let active = active.or_else(|| former.map(|link| link.active))?;
+            let action = rule.action.clone();
+            Some(Link { action, active })
+        };
+        let link = changed(&front, &rule.trigger, &rule.fqn, link, &mut writes).await?;
+        match catalog.write(writes).await {
+            Ok(()) => return Ok((written, link)),
+            Err(store::Error::Conflict) => {
+                let now = self::stored::<Rule>(&front, &rule.fqn).await?;
+                if now.map(|(_, now)| now) != stored.as_ref().map(|(_, seen)| *seen) {
+                    // Somebody else's change of the rule stands.
+                    break;
+                }
             }
-            return Err(error.into());
+            Err(error) => return Err(error.into()),
         }
-    };
-    let now = link(front, &rule.trigger, &rule.fqn, active).await?;
-    if let Some(old) = moves {
-        // Whoever enabled it in between, as it was, has linked it to its old trigger again: what follows the rule goes.
-        link(front, &old.trigger, &old.fqn, None).await?;
     }
-    Ok((rule, now))
+    Err(store::Error::Conflict.into())
+}
+
+/// Has the trigger `name` say `link` of `rule`, by one more of `writes` where it does not yet; what it said. There is nothing
+/// to write where the trigger is gone.
+async fn linked(
+    front: &Front,
+    name: &Fqn,
+    rule: &Fqn,
+    link: Option<Link>,
+    writes: &mut Vec<Write>,
+) -> Result<Option<Link>> {
+    let mut former = None;
+    let link = |found: Option<&Link>| {
+        former = found.cloned();
+        link
+    };
+    changed(front, name, rule, link, writes).await?;
+    Ok(former)
+}
+
+/// As [`linked`], with the link that is made of what the trigger says; what it says then. The trigger keeps its version and
+/// the time of its update: nothing of its own has changed.
+async fn changed(
+    front: &Front,
+    name: &Fqn,
+    rule: &Fqn,
+    link: impl FnOnce(Option<&Link>) -> Option<Link>,
+    writes: &mut Vec<Write>,
+) -> Result<Option<Link>> {
+    let Some((trigger, revision)) = trigger(front, name).await? else {
+        return Ok(None);
+    };
+    let former = trigger.rules.get(&rule.name);
+    let link = link(former);
+    if link.as_ref() != former {
+        let mut trigger = (*trigger).clone();
+        match &link {
+            Some(link) => trigger.rules.insert(rule.name.clone(), link.clone()),
+            None => trigger.rules.remove(&rule.name),
+        };
+        let expect = store::Expect::Revision(revision);
+        let (_, write) = front.state.catalog.putting(trigger, expect)?;
+        writes.push(write);
+    }
+    Ok(link)
 }
 
 /// Enables or disables a rule.
@@ -263,103 +314,33 @@ pub(super) async fn post(State(front): State<Arc<Front>>, request: Request) -> R
     let body = payload(&front, &parts.headers, body, front.config.body_bytes_max).await?;
     let body = json_body(&parts.headers, &body)?;
     let active = rule_put::parse_status(body).map_err(Error::malformed)?;
-    let (rule, _) = stored::<Rule>(&front, &name)
-        .await?
-        .ok_or_else(Error::not_found)?;
-    let link = to_the_end(set(Arc::clone(&front), rule, active)).await?;
-    if link.is_none() && active {
+    let is_linked = to_the_end(set(Arc::clone(&front), name, active)).await?;
+    if !is_linked && active {
         let text = "Only rules with existing triggers can be activated";
         return Err(Error::new(StatusCode::NOT_FOUND, text));
     }
     Ok(Response::new(Body::empty()))
 }
 
-/// A rule without a link is as inactive as one whose link says so.
-async fn set(front: Arc<Front>, rule: Arc<Rule>, active: bool) -> Result<Option<Link>> {
-    if !active && link_of(&front, &rule).await?.is_none() {
-        return Ok(None);
-    }
-    link(&front, &rule.trigger, &rule.fqn, Some(active)).await
-}
-
-/// Deletes a rule, active or not, and answers what it was.
-pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
-    let identity = authenticate(&front, request.headers()).await?;
-    let name = Place::of(request.uri(), &identity)?.entity(request.uri())?;
-    let rule = to_the_end(async move {
-        let stored = stored::<Rule>(&front, &name).await?;
-        let (rule, revision) = stored.ok_or_else(Error::not_found)?;
-        let former = unlink(&front, &rule.trigger, &name).await?;
-        if let Err(error) = front.state.catalog.delete(&name, revision).await {
-            if let Some(former) = former {
-                link(&front, &rule.trigger, &name, Some(former.active)).await?;
-            }
-            return Err(error.into());
-        }
-        // Whoever enabled it in between has linked it again.
-        unlink(&front, &rule.trigger, &name).await?;
-        Ok(rule)
-    });
-    wire::ok(&Shape::whole(&*rule.await?, None))
-}
-
-/// What becomes of a link.
-#[derive(Clone, Copy)]
-enum Change {
-    /// It says what the rule, as it is stored at that moment, says. Where that is nothing, it goes.
-    Follow {
-        /// `None` keeps what the link says, and makes none.
-        active: Option<bool>,
-    },
-    /// It goes.
-    Remove,
-}
-
-/// Links `rule` to the trigger `name`; the link there is afterwards. There is none where the trigger or the rule is gone,
-/// or where the rule listens to another trigger.
-async fn link(front: &Front, name: &Fqn, rule: &Fqn, active: Option<bool>) -> Result<Option<Link>> {
-    let (_, now) = change(front, name, rule, Change::Follow { active }).await?;
-    Ok(now)
-}
-
-/// Removes the link of `rule` from the trigger `name`, and says what it was.
-async fn unlink(front: &Front, name: &Fqn, rule: &Fqn) -> Result<Option<Link>> {
-    let (former, _) = change(front, name, rule, Change::Remove).await?;
-    Ok(former)
-}
-
-/// Changes the link of `rule` in the trigger `name`: what it was, and what it is. The trigger keeps its version and the
-/// time of its update: nothing of its own has changed.
-async fn change(
-    front: &Front,
-    name: &Fqn,
-    rule: &Fqn,
-    change: Change,
-) -> Result<(Option<Link>, Option<Link>)> {
-    let _turn = front.turns.take(name).await;
+/// Whether the rule has a link then: one without is as inactive as one whose link says so.
+async fn set(front: Arc<Front>, name: Fqn, active: bool) -> Result<bool> {
     for _ in 0..ATTEMPTS_MAX {
-        let Some((trigger, revision)) = trigger(front, name).await? else {
-            return Ok((None, None));
+        let (rule, revision) = stored::<Rule>(&front, &name)
+            .await?
+            .ok_or_else(Error::not_found)?;
+        let _turn = front.turns.take(&rule.trigger).await;
+        // The link is made of the rule, which must not become another meanwhile.
+        let mut writes = vec![Write::Keep(name.clone(), revision)];
+        let link = |former: Option<&Link>| {
+            let action = rule.action.clone();
+            (active || former.is_some()).then_some(Link { action, active })
         };
-        let former = trigger.rules.get(&rule.name).cloned();
-        // The rule is read after the trigger: whoever changes the rule later writes the link later.
-        let link = match change {
-            Change::Follow { active } => {
-                followed(front, name, rule, active, former.as_ref()).await?
-            }
-            Change::Remove => None,
-        };
-        if former == link {
-            return Ok((former, link));
+        let link = changed(&front, &rule.trigger, &name, link, &mut writes).await?;
+        if writes.len() == 1 {
+            return Ok(link.is_some());
         }
-        let mut changed = (*trigger).clone();
-        match &link {
-            Some(link) => changed.rules.insert(rule.name.clone(), link.clone()),
-            None => changed.rules.remove(&rule.name),
-        };
-        let expect = store::Expect::Revision(revision);
-        match front.state.catalog.put(changed, None, expect).await {
-            Ok(_) => return Ok((former, link)),
+        match front.state.catalog.write(writes).await {
+            Ok(()) => return Ok(link.is_some()),
             Err(store::Error::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
@@ -367,20 +348,24 @@ async fn change(
     Err(store::Error::Conflict.into())
 }
 
-/// The link that the rule, as it is stored now, is to have in `trigger`.
-async fn followed(
-    front: &Front,
-    trigger: &Fqn,
-    rule: &Fqn,
-    active: Option<bool>,
-    former: Option<&Link>,
-) -> Result<Option<Link>> {
-    let stored = stored::<Rule>(front, rule).await?;
-    let rule = stored.map(|(rule, _)| rule);
-    let rule = rule.filter(|rule| rule.trigger == *trigger);
-    let active = active.or_else(|| former.map(|link| link.active));
-    Ok(rule.zip(active).map(|(rule, active)| Link {
-        action: rule.action.clone(),
-        active,
-    }))
+/// Deletes a rule, active or not, and answers what it was.
+pub(super) async fn delete(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
+    let identity = authenticate(&front, request.headers()).await?;
+    let name = Place::of(request.uri(), &identity)?.entity(request.uri())?;
+    let rule = to_the_end(async move {
+        for _ in 0..ATTEMPTS_MAX {
+            let stored = stored::<Rule>(&front, &name).await?;
+            let (rule, revision) = stored.ok_or_else(Error::not_found)?;
+            let _turn = front.turns.take(&rule.trigger).await;
+            let mut writes = vec![Write::Delete(name.clone(), revision)];
+            linked(&front, &rule.trigger, &name, None, &mut writes).await?;
+            match front.state.catalog.write(writes).await {
+                Ok(()) => return Ok(rule),
+                Err(store::Error::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(store::Error::Conflict.into())
+    });
+    wire::ok(&Shape::whole(&*rule.await?, None))
 }

@@ -14,7 +14,7 @@
 //!
 //! Bounded by entries; what was not asked for since the hand last passed goes first (second chance).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use super::entity::{Entity, Kind, key_of};
 use super::seal::Seal;
-use super::{Collection, Entities, EntityFilter, Error, Expect, Page, Result, Revision};
+use super::{Change, Collection, Entities, EntityFilter, Error, Expect, Page, Result, Revision};
 use crate::model::{Digest, EntityName, Fqn, Namespace, Rule, Trigger};
 
 /// More than there are writers at one time, or readers that miss; a shared stripe costs a wait or a missed fill.
@@ -40,6 +40,33 @@ pub(crate) enum Found<T> {
     /// Another kind of entity.
     Other,
     Nothing,
+}
+
+/// One of several writes that are made together.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// From [`Catalog::putting`].
+    Put(Entity, Expect),
+    Delete(Fqn, Revision),
+    /// Nothing is written; it must be what it was.
+    Keep(Fqn, Revision),
+}
+
+impl Write {
+    fn fqn(&self) -> &Fqn {
+        match self {
+            Self::Put(entity, _) => entity.fqn(),
+            Self::Delete(fqn, _) | Self::Keep(fqn, _) => fqn,
+        }
+    }
+
+    fn change(&self) -> Result<Change> {
+        Ok(match self {
+            Self::Put(entity, expect) => Change::Put(entity.document()?, *expect),
+            Self::Delete(fqn, expect) => Change::Delete(key_of(fqn), *expect),
+            Self::Keep(fqn, expect) => Change::Keep(key_of(fqn), *expect),
+        })
+    }
 }
 
 /// See the module. Shared by reference counting; cheap to ask.
@@ -204,6 +231,53 @@ impl Catalog {
         .await
     }
 
+    /// `entity` as one of several writes, and as it will be then.
+    pub(crate) fn putting<T: Kind>(
+        &self,
+        mut entity: T,
+        expect: Expect,
+    ) -> Result<(Arc<T>, Write)> {
+        if let Some((namespace, parameters)) = entity.secrets() {
+            self.0.seal.close(namespace, parameters)?;
+        }
+        let entity = Arc::new(entity);
+        Ok((Arc::clone(&entity), Write::Put(T::entity(entity), expect)))
+    }
+
+    /// Makes all of `writes`, which lie in one namespace and have no code, or none of them; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when anything stored is not what was expected; nothing changes then.
+    pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<()> {
+        let inner = Arc::clone(&self.0);
+        finish(tokio::spawn(async move {
+            let changes: Result<Vec<_>> = writes.iter().map(Write::change).collect();
+            let changes = changes?;
+            // In one order, so that nobody waits for whoever waits for it.
+            let indices: BTreeSet<_> = writes.iter().map(|one| inner.index(one.fqn())).collect();
+            let mut writing = Vec::with_capacity(indices.len());
+            for index in indices {
+                writing.push(inner.stripes[index].writing.lock().await);
+            }
+            let result = inner.entities.write(changes).await;
+            let is_shared = inner.is_shared.load(Ordering::SeqCst);
+            let mut revisions = result.as_ref().ok().into_iter().flatten();
+            for write in &writes {
+                let revision = revisions.next().copied().flatten();
+                match write {
+                    Write::Keep(..) => {}
+                    Write::Delete(fqn, _) => inner.written(fqn, None),
+                    Write::Put(entity, _) => {
+                        let stored = revision.filter(|_| !is_shared);
+                        inner.written(entity.fqn(), stored.map(|revision| (entity, revision)));
+                    }
+                }
+            }
+            result.map(drop)
+        }))
+        .await
+    }
+
     /// Newest first; of all packages and none, or of one.
     pub(crate) async fn list<T: Kind>(
         &self,
@@ -266,10 +340,13 @@ impl Catalog {
 
 impl Inner {
     fn stripe(&self, fqn: &Fqn) -> &Stripe {
+        &self.stripes[self.index(fqn)]
+    }
+
+    fn index(&self, fqn: &Fqn) -> usize {
         let hash = self.cached.hasher().hash_one(fqn);
         // The map takes its shards from the upper bits.
-        let index = usize::try_from(hash & 0xffff).unwrap_or_default() % STRIPES;
-        &self.stripes[index]
+        usize::try_from(hash & 0xffff).unwrap_or_default() % STRIPES
     }
 
     fn cached(&self, fqn: &Fqn) -> Option<(Entity, Revision)> {

@@ -68,6 +68,17 @@ impl Entities for Slow {
         Ok(())
     }
 
+    async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
+        let mut revisions = Vec::new();
+        for change in changes {
+            revisions.push(match change {
+                Change::Put(document, expect) => Some(self.put(document, None, expect).await?),
+                Change::Delete(..) | Change::Keep(..) => None,
+            });
+        }
+        Ok(revisions)
+    }
+
     async fn list(&self, _: &Namespace, _: &EntityFilter, _: Page) -> Result<Vec<Document>> {
         Ok(Vec::new())
     }

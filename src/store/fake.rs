@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    Accepted, ActivationFilter, Activations, Document, Entities, EntityFilter, EntityKey, Error,
-    Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store, Tenants,
+    Accepted, ActivationFilter, Activations, Change, Document, Entities, EntityFilter, EntityKey,
+    Error, Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store, Tenants,
 };
 use crate::model::{
     Activation, ActivationId, Digest, EntityName, Namespace, NamespaceLimits, Tenant, Timestamp,
@@ -139,6 +139,37 @@ impl Entities for Fake {
             }
             _ => Err(Error::Conflict),
         }
+    }
+
+    async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
+        self.check()?;
+        let mut entities = self.entities.lock();
+        for change in &changes {
+            let found = Self::position(&entities, change.key()).map(|at| entities[at].1);
+            let is_expected = match change {
+                Change::Put(_, Expect::Absent) => found.is_none(),
+                Change::Put(_, Expect::Revision(seen))
+                | Change::Delete(_, seen)
+                | Change::Keep(_, seen) => found == Some(*seen),
+            };
+            if !is_expected {
+                return Err(Error::Conflict);
+            }
+        }
+        let make = |change| match change {
+            Change::Keep(..) => None,
+            Change::Delete(key, _) => {
+                entities.retain(|(document, _)| document.key != key);
+                None
+            }
+            Change::Put(document, _) => {
+                let revision = self.next_revision();
+                entities.retain(|(one, _)| one.key != document.key);
+                entities.push((document, revision));
+                Some(revision)
+            }
+        };
+        Ok(changes.into_iter().map(make).collect())
     }
 
     async fn list(

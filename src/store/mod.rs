@@ -25,6 +25,8 @@ pub(crate) mod sealed;
 pub(crate) mod shared;
 #[cfg(test)]
 pub(crate) mod suite;
+#[cfg(test)]
+mod together_suite;
 pub(crate) mod watched;
 
 use std::sync::Arc;
@@ -101,6 +103,25 @@ pub(crate) enum Expect {
     Revision(Revision),
 }
 
+/// One of several writes that are made together. None has code.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    Put(Document, Expect),
+    Delete(EntityKey, Revision),
+    /// Nothing is written; it must be what it was.
+    Keep(EntityKey, Revision),
+}
+
+impl Change {
+    /// What it is about.
+    pub(crate) fn key(&self) -> &EntityKey {
+        match self {
+            Self::Put(document, _) => &document.key,
+            Self::Delete(key, _) | Self::Keep(key, _) => key,
+        }
+    }
+}
+
 /// Which part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -135,6 +156,13 @@ pub(crate) trait Entities: Send + Sync + 'static {
 
     /// Removes the entity, and its code when nobody else needs it; durable when it returns.
     async fn delete(&self, key: &EntityKey, expect: Revision) -> Result<()>;
+
+    /// Makes all of `changes`, which lie in one namespace and are about different entities, or none of them; durable when it
+    /// returns. The revision of each that was put.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when anything stored is not what was expected; nothing changes then.
+    async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>>;
 
     /// Newest `updated` first, ties by key.
     async fn list(

@@ -24,6 +24,11 @@ pub(crate) async fn all(new: impl AsyncFn() -> Store) {
     a_revision_is_never_used_again(new().await).await;
     code_lives_as_long_as_an_entity_needs_it(new().await).await;
     entities_are_listed_newest_first_and_paged(new().await).await;
+    super::together_suite::several_writes_are_made_together_or_not_at_all(new().await).await;
+    super::together_suite::what_moves_between_two_is_at_one_of_them_whoever_else_writes(
+        new().await,
+    )
+    .await;
     super::items_suite::all(&new).await;
     tenants_are_found_by_name_and_by_uuid(new().await).await;
     a_deleted_tenant_leaves_nothing(new().await).await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Tenant, annotation, answers, shared};
+use crate::harness::{SLEEP, Server, Tenant, annotation, answers, id_of, shared, variable};
 
 fn says(text: &str) -> String {
     answers(&json!({ "v": text }).to_string())
@@ -67,4 +67,49 @@ fn revisions_and_their_code_survive_a_crash() {
         assert_eq!(result, json!({ "v": text }));
     }
     tenant.get("actions/a?revision=1").expect(404);
+}
+
+#[test]
+fn revisions_that_run_side_by_side_are_each_their_own_and_count_together() {
+    let tenant = shared().tenant();
+    // Each says which version it is told to be, having slept; the environment is a warm instance's from its start.
+    for version in ["1.0.0", "2.0.0"] {
+        let more = json!({ "version": version, "limits": { "instances": 4, "timeout": 20_000 } });
+        tenant.put_action_with("a", &variable("__OW_ACTION_VERSION"), more);
+    }
+    std::thread::scope(|scope| {
+        for caller in 0..8 {
+            let tenant = &tenant;
+            scope.spawn(move || {
+                for call in 0..15 {
+                    let number = 1 + (caller + call) % 2;
+                    let path = format!("actions/a?blocking=true&revision={number}");
+                    let record = tenant.post(&path, &json!({})).expect(200).json();
+                    let version = format!("{number}.0.0");
+                    assert_eq!(record["response"]["result"]["value"], json!(version));
+                    assert_eq!(record["version"], json!(version));
+                    assert_eq!(annotation(&record, "revision"), Some(&json!(number)));
+                }
+            });
+        }
+    });
+    // The limit of instances is the action's, whichever revisions run: the second waits for the first.
+    for _ in 0..2 {
+        tenant.put_action_with("one", SLEEP, json!({ "limits": { "instances": 1 } }));
+    }
+    let first = tenant
+        .post("actions/one?revision=1", &json!({ "ms": 1500 }))
+        .expect(202);
+    let second = tenant
+        .post("actions/one?revision=2", &json!({ "ms": 1 }))
+        .expect(202);
+    let (first, second) = (
+        tenant.awaited(&id_of(&first)),
+        tenant.awaited(&id_of(&second)),
+    );
+    let at = |record: &Value, field: &str| record[field].as_u64().expect("a time");
+    assert!(
+        at(&second, "start") >= at(&first, "end"),
+        "{first} {second}"
+    );
 }

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::model::{Digest, EntityName, Namespace, Timestamp};
 use crate::store::{
-    Collection, Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result, Revision,
+    Change, Collection, Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result,
+    Revision,
 };
 
 use super::error::corrupt;
@@ -36,6 +37,15 @@ impl Entities for Embedded {
         let key = key.clone();
         self.write(move |connection| delete(connection, &key, expect))
             .await
+    }
+
+    async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
+        // A job that fails is undone as a whole.
+        self.write(move |connection| {
+            let made = changes.iter().map(|change| make(connection, change));
+            made.collect()
+        })
+        .await
     }
 
     async fn list(
@@ -181,6 +191,17 @@ fn put(
         codes::collect(connection, &code)?;
     }
     Ok(revision)
+}
+
+fn make(connection: &Connection, change: &Change) -> Result<Option<Revision>> {
+    match change {
+        Change::Put(document, expect) => put(connection, document, None, *expect).map(Some),
+        Change::Delete(key, expect) => delete(connection, key, *expect).map(|()| None),
+        Change::Keep(key, expect) => match stored(connection, key)? {
+            Some((found, _)) if found == *expect => Ok(None),
+            _ => Err(Error::Conflict),
+        },
+    }
 }
 
 /// A revision that nothing has had before.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::link::{Cmd, Script, cmd};
 use crate::model::{Digest, EntityName, Namespace, Timestamp};
 use crate::store::{
-    Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result, Revision,
+    Change, Document, Entities, EntityFilter, EntityKey, Error, Expect, Page, Result, Revision,
 };
 
 use super::Redis;
@@ -95,6 +95,42 @@ static DELETE: Script = Script::new(
      return {'ok', goes}",
 );
 
+/// KEYS namespace, lists, entities; ARGV for each entity: verb, path, package, collection, updated, body, expect. First all are
+/// looked at, then all are written. Revisions, 0 for what has none.
+static WRITE: Script = Script::new(concat!(
+    next_revision!(),
+    "local count, is_put = #KEYS - 2, false \
+     local function arg(i, n) return ARGV[(i - 1) * 7 + n] end \
+     for i = 1, count do \
+       local revision = redis.call('HGET', KEYS[i + 2], 'r') or '' \
+       if revision ~= arg(i, 7) then return {'conflict'} end \
+       if arg(i, 1) == 'put' then is_put = true end \
+     end \
+     if is_put and redis.call('HEXISTS', KEYS[1], 'gone') == 1 then return {'conflict'} end \
+     local function unlist(i) \
+       local list = KEYS[2] .. (redis.call('HGET', KEYS[i + 2], 'c') or '') \
+       redis.call('ZREM', list, arg(i, 2)) \
+       if arg(i, 3) ~= '' then redis.call('ZREM', list .. ':' .. arg(i, 3), arg(i, 2)) end \
+     end \
+     local answer = {'ok'} \
+     for i = 1, count do \
+       local revision = 0 \
+       if arg(i, 1) == 'delete' then \
+         unlist(i) \
+         redis.call('DEL', KEYS[i + 2]) \
+       elseif arg(i, 1) == 'put' then \
+         unlist(i) \
+         revision = next_revision(KEYS[1]) \
+         redis.call('HSET', KEYS[i + 2], 'r', revision, 'c', arg(i, 4), 'u', arg(i, 5), 'd', '', 'h', '', 'b', arg(i, 6)) \
+         local list = KEYS[2] .. arg(i, 4) \
+         redis.call('ZADD', list, '-' .. arg(i, 5), arg(i, 2)) \
+         if arg(i, 3) ~= '' then redis.call('ZADD', list .. ':' .. arg(i, 3), '-' .. arg(i, 5), arg(i, 2)) end \
+       end \
+       answer[i + 1] = revision \
+     end \
+     return answer",
+));
+
 /// KEYS list, entities; ARGV first, last.
 static LIST: Script = Script::new(
     "local found = {} \
@@ -175,6 +211,42 @@ impl Entities for Redis {
         }
         self.release(&key.namespace, &parts.text()?).await;
         Ok(())
+    }
+
+    async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
+        let Some(first) = changes.first() else {
+            return Ok(Vec::new());
+        };
+        let namespace = &first.key().namespace;
+        let name = self.keys.namespace(namespace);
+        let mut keys = vec![name.clone(), self.keys.lists(namespace)];
+        keys.extend(changes.iter().map(|change| self.keys.entity(change.key())));
+        let mut write = WRITE.call(&keys);
+        for change in &changes {
+            let (verb, document, expect) = match change {
+                Change::Put(document, expect) => ("put", Some(document), *expect),
+                Change::Delete(_, revision) => ("delete", None, Expect::Revision(*revision)),
+                Change::Keep(_, revision) => ("keep", None, Expect::Revision(*revision)),
+            };
+            let key = change.key();
+            write
+                .arg(verb)
+                .arg(path(key))
+                .arg(package_text(key.package.as_ref()))
+                .arg(document.map_or("", |document| collection_name(document.collection)))
+                .arg(document.map_or(0, |document| document.updated.0))
+                .arg(document.map_or("", |document| &document.body))
+                .arg(expected(Some(expect)));
+        }
+        let mut parts = Parts::of(self.call(&WRITE, &write, &name).await?, &name)?;
+        if parts.verdict()? != "ok" {
+            return Err(Error::Conflict);
+        }
+        let revision = |number| Some(Revision(number)).filter(|revision| revision.0 > 0);
+        changes
+            .iter()
+            .map(|_| parts.number().map(revision))
+            .collect()
     }
 
     async fn list(
