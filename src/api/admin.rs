@@ -199,6 +199,24 @@ pub(super) async fn unblock(State(front): State<Arc<Front>>, request: Request) -
     wire::ok(&Shape::of(&set_blocked(&front, &namespace, false).await?))
 }
 
+/// Encrypts some of what the namespace has anew, with the first of the configured keys.
+pub(super) async fn reencrypt(
+    State(front): State<Arc<Front>>,
+    request: Request,
+) -> Result<Response> {
+    authenticate_system(&front, request.headers()).await?;
+    let tenant = find(&front, &administered(request.uri())?).await?;
+    let resealer = &front.state.resealer;
+    if !resealer.has_keys() {
+        let text = "There is no key to encrypt with: the server's [encryption] section has none.";
+        return Err(Error::new(StatusCode::CONFLICT, text));
+    }
+    // A step is not left half done by a caller that goes away, but each of its writes is whole: it need not go on.
+    let step = resealer.step(&tenant.namespace).await?;
+    front.state.keys.forget(&tenant.namespace);
+    wire::ok(&step)
+}
+
 async fn find(front: &Front, namespace: &Namespace) -> Result<Tenant> {
     let found = front.state.store.tenants.get(namespace).await?;
     found.ok_or_else(Error::not_found)

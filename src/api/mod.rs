@@ -58,6 +58,7 @@ use crate::invoke::{Invoke, Upload};
 use crate::model::limits::EffectiveLimits;
 use crate::store::Store;
 use crate::store::catalog::Catalog;
+use crate::store::reseal::Resealer;
 use crate::store::watched::Hub;
 
 /// What the edge needs of the rest of the front.
@@ -68,6 +69,8 @@ pub(crate) struct State {
     pub(crate) resolver: Arc<Resolver>,
     /// Tenants and activations.
     pub(crate) store: Store,
+    /// Encrypts what is stored anew.
+    pub(crate) resealer: Arc<Resealer>,
     /// Who calls.
     pub(crate) keys: Arc<Keys>,
     /// How much they may.
@@ -271,7 +274,15 @@ fn router(front: Arc<Front>) -> Router {
             "/api/v1/namespaces/{ns}/activations/{id}/result",
             get(activations::result),
         )
-        // The operator, with the system key
+        .merge(operated())
+        .fallback(async || error::Error::no_route())
+        .method_not_allowed_fallback(async || error::Error::wrong_method())
+        .with_state(front)
+}
+
+/// For the operator, with the system key.
+fn operated() -> Router<Arc<Front>> {
+    Router::new()
         .route("/admin/v1/namespaces", get(admin::list))
         .route(
             "/admin/v1/namespaces/{ns}",
@@ -286,10 +297,11 @@ fn router(front: Arc<Front>) -> Router {
         )
         .route("/admin/v1/namespaces/{ns}/block", post(admin::block))
         .route("/admin/v1/namespaces/{ns}/unblock", post(admin::unblock))
+        .route(
+            "/admin/v1/namespaces/{ns}/reencrypt",
+            post(admin::reencrypt),
+        )
         .route("/admin/v1/cluster", get(cluster::status))
-        .fallback(async || error::Error::no_route())
-        .method_not_allowed_fallback(async || error::Error::wrong_method())
-        .with_state(front)
 }
 
 /// For whoever watches over the machine.

@@ -28,7 +28,7 @@ use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
 use crate::queue::message::Outcome;
 use crate::queue::{Delivery, Queue};
 use crate::sandbox;
-use crate::store::seal::{self, Seal};
+use crate::store::seal::Seal;
 use crate::store::shared::{self, Change, Homes, Shared, Writer};
 use crate::store::{self, Activations, Store};
 use crate::telemetry::cluster::{self as telemetry, Event};
@@ -223,10 +223,8 @@ impl Joined {
     }
 
     /// The configured keys, if they are those of the cluster.
-    pub(super) async fn seal(&self, config: &seal::Config) -> Result<Seal, String> {
-        let seal = Seal::of(config)?;
-        self.shared.check_keys(&seal).await?;
-        Ok(seal)
+    pub(super) async fn check_keys(&self, seal: &Seal) -> Result<(), String> {
+        self.shared.check_keys(seal).await
     }
 
     /// Compiled code that nodes share, where they have a secret.

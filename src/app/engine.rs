@@ -47,6 +47,8 @@ pub(super) struct Engine {
     pub(super) store: Store,
     /// What encrypts what is stored.
     pub(super) seal: Arc<Seal>,
+    /// The store below encryption.
+    pub(super) raw: Store,
 }
 
 impl std::fmt::Debug for Engine {
@@ -64,7 +66,7 @@ impl Engine {
         sandbox: &Arc<Wasmtime>,
         store: &Store,
         guests: &Runtime,
-        (hub, seal): (Arc<Hub>, Arc<Seal>),
+        (hub, seal, raw): (Arc<Hub>, Arc<Seal>, Store),
         cluster: Option<&Joined>,
     ) -> Self {
         let queue: Arc<dyn Queue> = match cluster {
@@ -107,6 +109,7 @@ impl Engine {
             events: Arc::new(Events::new(config.invoke.clone())),
             store: store.clone(),
             seal,
+            raw,
         }
     }
 

@@ -38,8 +38,9 @@ use crate::pool;
 use crate::sandbox::{self, Compiler, Refused, Sandbox, Source, Wasmtime};
 use crate::store::catalog::Catalog;
 use crate::store::keyvalue::KeyValue;
+use crate::store::reseal::Resealer;
 use crate::store::seal::Seal;
-use crate::store::sealed::Sealed;
+use crate::store::sealed::sealed;
 use crate::store::watched::{Hub, Watched};
 use crate::store::{self, Store, Tenants, embedded, shared};
 use crate::system;
@@ -149,15 +150,14 @@ impl App {
     /// With what was wrong and where: the address, the data folder, the keys, what this machine cannot give.
     pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let render = metrics::install().map_err(anyhow::Error::msg)?;
-        let (mut store, keeper, joined) = open(&config).await?;
-        let seal = match &joined {
-            None => Seal::load(&config.encryption, &config.server.data),
-            Some(joined) => joined.seal(&config.encryption).await,
+        let seal = Arc::new(Seal::of(&config.encryption).map_err(anyhow::Error::msg)?);
+        let (raw, keeper, joined) = open(&config, &seal).await?;
+        let checked = match &joined {
+            None => seal.check_folder(&config.server.data),
+            Some(joined) => joined.check_keys(&seal).await,
         };
-        let seal = Arc::new(seal.map_err(anyhow::Error::msg)?);
-        if seal.has_keys() {
-            store.accepted = Arc::new(Sealed::new(store.accepted, Arc::clone(&seal)));
-        }
+        checked.map_err(anyhow::Error::msg)?;
+        let mut store = sealed(raw.clone(), &seal);
         let hub = Arc::new(Hub::default());
         store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
         auth::ensure_defaults(&*store.tenants, &config.auth, &seal).await?;
@@ -173,7 +173,7 @@ impl App {
         let guests = guest_threads(&config)?;
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
-        let shown = (hub, seal);
+        let shown = (hub, seal, raw);
         let engine = Engine::new(&config, &sandbox, &store, &guests, shown, joined.as_ref());
         let summary = summary(&config, &sandbox, &engine);
         let mut upkeep = engine.upkeep();
@@ -299,15 +299,19 @@ impl App {
 }
 
 /// The store, alone on this machine or shared with the other nodes of a cluster.
-async fn open(config: &Config) -> anyhow::Result<(Store, Keeper, Option<Joined>)> {
+async fn open(
+    config: &Config,
+    seal: &Arc<Seal>,
+) -> anyhow::Result<(Store, Keeper, Option<Joined>)> {
     if config.redis.url.is_some() {
         let joined = Joined::join(config).await?;
         let (store, keeper) = joined.store();
         return Ok((store, Keeper::Shared(keeper), Some(joined)));
     }
     let (folder, limits) = (config.server.data.clone(), config.store.clone());
-    let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder)).await?;
-    let (store, keeper) = opened?;
+    let seal = Arc::clone(seal);
+    let opened = tokio::task::spawn_blocking(move || embedded::open(&limits, &folder, seal));
+    let (store, keeper) = opened.await??;
     Ok((store, Keeper::Embedded(keeper), None))
 }
 
@@ -519,7 +523,9 @@ fn state(
         running: Arc::clone(&engine.running),
         events: Arc::clone(&engine.events),
     });
+    let (raw, seal) = (engine.raw.clone(), Arc::clone(&engine.seal));
     let state = api::State {
+        resealer: Arc::new(Resealer::new(raw, seal, Arc::clone(&catalog))),
         catalog,
         resolver,
         keys,

@@ -26,6 +26,19 @@ enum Noun {
     /// Make, list, block and limit namespaces
     #[command(subcommand)]
     Namespace(Namespace),
+    /// Encrypt what is stored anew, with the first of the server's keys
+    #[command(after_help = "\
+What is under that key already is passed over: it can be interrupted, and run again. When it ends with `ok`, nothing is under
+another key but work that was accepted before the key was changed and has not ended, and the others can be taken out of the
+server's [encryption] section.
+Examples:
+  wisp admin reencrypt
+  wisp admin reencrypt team")]
+    Reencrypt {
+        /// These namespaces alone
+        #[arg(value_name = "NAMESPACE")]
+        namespaces: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,9 +87,12 @@ Example:
 
 impl Admin {
     pub(super) fn run(&self, session: Session<'_>) -> Result<()> {
-        let Noun::Namespace(namespace) = &self.noun;
         let client = Client::admin(session)?;
         let client = Administrator { client, session };
+        let namespace = match &self.noun {
+            Noun::Namespace(namespace) => namespace,
+            Noun::Reencrypt { namespaces } => return client.reencrypt(namespaces),
+        };
         match namespace {
             Namespace::List => client.list(),
             Namespace::Create { namespace } => client.create(namespace),
@@ -99,6 +115,17 @@ impl Admin {
             Namespace::Limits(limits) => client.limits(limits),
         }
     }
+}
+
+/// What a step of encrypting anew counts.
+const REENCRYPTED: [&str; 5] = ["entities", "items", "records", "keys", "unreadable"];
+
+/// Where among them stands what no key opens.
+const UNREADABLE: usize = 4;
+
+fn told(sums: &[u64; REENCRYPTED.len()]) -> String {
+    let [entities, items, records, keys, _] = sums;
+    format!("{entities} entities, {items} documents, {records} activation records, {keys} API keys")
 }
 
 /// A client with the system key.
@@ -150,14 +177,61 @@ impl Administrator<'_> {
         Ok(())
     }
 
+    fn rows(&self) -> Result<Vec<Value>> {
+        let rows = self.client.list("/admin/v1/namespaces", &[]);
+        rows.map_err(|failure| {
+            self.explained(failure)
+                .while_trying("Unable to list the namespaces")
+        })
+    }
+
+    /// Asks for steps until nothing is left.
+    fn reencrypt(&self, named: &[String]) -> Result<()> {
+        let output = self.session.output;
+        let mut namespaces = named.to_vec();
+        if namespaces.is_empty() {
+            let rows = self.rows()?;
+            let names = rows.iter().filter_map(|row| row["namespace"].as_str());
+            namespaces.extend(names.map(str::to_owned));
+        }
+        let mut sums = [0; REENCRYPTED.len()];
+        for namespace in &namespaces {
+            loop {
+                let step = self.call("reencrypt", "POST", namespace, "/reencrypt", None)?;
+                let counts = REENCRYPTED.map(|what| step[what].as_u64().unwrap_or_default());
+                // What is unreadable is met again by every step.
+                let last = step["left"] != true;
+                for (index, count) in counts.iter().enumerate() {
+                    if last || index != UNREADABLE {
+                        sums[index] += count;
+                    }
+                }
+                if last {
+                    break;
+                }
+                output.note(&format!("{namespace}: {} so far", told(&sums)));
+            }
+        }
+        if output.json {
+            let fields = REENCRYPTED.iter().zip(sums);
+            let fields = fields.map(|(what, sum)| ((*what).to_owned(), json!(sum)));
+            output.value(&Value::Object(fields.collect()));
+        }
+        match sums[UNREADABLE] {
+            0 => {
+                output.ok(&format!("reencrypted {}", told(&sums)));
+                Ok(())
+            }
+            unreadable => {
+                let text = format!("{unreadable} could not be read with any of the server's keys");
+                Err(Failure::general(text)
+                    .advise("Its log names them; put the key they are under into [encryption]."))
+            }
+        }
+    }
+
     fn list(&self) -> Result<()> {
-        let rows = self
-            .client
-            .list("/admin/v1/namespaces", &[])
-            .map_err(|failure| {
-                self.explained(failure)
-                    .while_trying("Unable to list the namespaces")
-            })?;
+        let rows = self.rows()?;
         let output = self.session.output;
         if output.json {
             output.value(&Value::Array(rows));

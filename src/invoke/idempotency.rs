@@ -10,7 +10,8 @@
 //! Where several nodes share the store ([`Idempotency::share`]), a run may be in flight on another one: what a key was used for
 //! is then taken to go on for [`HELD_MS`], and whoever sends the key again is told of that activation.
 //!
-//! Keys are remembered per namespace and resource, for as long as the configuration says, and are bounded per namespace.
+//! Keys are remembered per namespace and resource, for as long as the configuration says, and are bounded per namespace. A node
+//! counts those it adds, and all of them now and then: by what the others add in between the bound can be passed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ use crate::store::{self, Expect, Item, Items, Shelf, Store};
 
 /// Longer than a call waits for its turn and runs.
 const HELD_MS: u64 = 10 * 60 * 1000;
+
+/// In how many parts of the bound all keys are counted where other nodes add some, too: each may pass it by one part.
+const PARTS: usize = 64;
 
 /// Why a key does not let a call through.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +188,10 @@ impl Idempotency {
     /// Counts a key more, if the namespace may have it.
     async fn count_one(&self, namespace: &Namespace) -> Result<(), KeyError> {
         let count = self.counts.get(namespace).map(|count| *count);
-        if count.is_none_or(|count| count >= self.keys_max) {
+        let is_shared = self.is_shared.load(Ordering::Relaxed);
+        let others_added =
+            |count: usize| is_shared && count.is_multiple_of(self.keys_max / PARTS + 1);
+        if count.is_none_or(|count| count >= self.keys_max || others_added(count)) {
             let items = &self.store.items;
             let count = items.count(namespace, Shelf::Idempotency, "").await?;
             self.counts.insert(namespace.clone(), count);
@@ -238,5 +245,41 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let slot = (self.namespace.clone(), std::mem::take(&mut self.name));
         self.keys.claimed.remove(&slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fake::Fake;
+
+    #[tokio::test]
+    async fn nodes_that_share_a_store_pass_the_bound_by_a_key_each_at_most() {
+        let (store, _fake) = Fake::store();
+        let config = Config {
+            idempotency_keys_max: 8,
+            ..Config::default()
+        };
+        let node = || {
+            let node = Idempotency::new(store.clone(), &config);
+            node.share();
+            node
+        };
+        let (nodes, guest) = ([node(), node(), node()], Namespace::parse("guest").unwrap());
+        let (mut taken, mut refused) = (0, 0);
+        for index in 0..30 {
+            let key = format!("k{index}");
+            let payload = Json::parse(b"{}").unwrap();
+            let claim = nodes[index % 3].claim(&guest, ("actions/a", &key), &payload, |_| false);
+            match claim.await {
+                Ok(_) => taken += 1,
+                Err(KeyError::TooMany(8)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(
+            (8..=11).contains(&taken) && taken + refused == 30,
+            "{taken}"
+        );
     }
 }

@@ -253,12 +253,7 @@ impl Catalog {
         finish(tokio::spawn(async move {
             let changes: Result<Vec<_>> = writes.iter().map(Write::change).collect();
             let changes = changes?;
-            // In one order, so that nobody waits for whoever waits for it.
-            let indices: BTreeSet<_> = writes.iter().map(|one| inner.index(one.fqn())).collect();
-            let mut writing = Vec::with_capacity(indices.len());
-            for index in indices {
-                writing.push(inner.stripes[index].writing.lock().await);
-            }
+            let _writing = inner.lock(&writes).await;
             let result = inner.entities.write(changes).await;
             let is_shared = inner.is_shared.load(Ordering::SeqCst);
             let mut revisions = result.as_ref().ok().into_iter().flatten();
@@ -341,6 +336,16 @@ impl Catalog {
 impl Inner {
     fn stripe(&self, fqn: &Fqn) -> &Stripe {
         &self.stripes[self.index(fqn)]
+    }
+
+    /// The locks of all stripes that `writes` are in, taken in one order, so that nobody waits for whoever waits for it.
+    async fn lock(&self, writes: &[Write]) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let indices: BTreeSet<_> = writes.iter().map(|one| self.index(one.fqn())).collect();
+        let mut locks = Vec::with_capacity(indices.len());
+        for index in indices {
+            locks.push(self.stripes[index].writing.lock().await);
+        }
+        locks
     }
 
     fn index(&self, fqn: &Fqn) -> usize {

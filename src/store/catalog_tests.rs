@@ -68,6 +68,10 @@ impl Entities for Slow {
         Ok(())
     }
 
+    async fn reseal(&self, _: &EntityKey, _: Revision, _: Arc<str>) -> Result<bool> {
+        Ok(false)
+    }
+
     async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
         let mut revisions = Vec::new();
         for change in changes {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! entries   count × 32 bytes: start ms (8) · id (16) · offset into the body (4) · hash of the name (4), big endian
-//! body      LZ4 block (length first) of the records' JSON, end to end, in the order of the entries
+//! body      LZ4 block (length first) of the records' JSON, end to end, in the order of the entries; where keys are
+//!           configured it is encrypted then, and bound to the entries ([`Chunk::sealed`], [`opened`])
 //! ```
 //!
 //! A row of its own per record costs a database several times what making the record costs; a chunk spreads that
@@ -10,6 +11,7 @@
 //! Within a chunk records are in the order they were put; between chunks, ranges of `start` and of ids may overlap.
 
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
+use crate::store::seal::{KeyName, Place, Seal};
 use crate::store::{Error, Result};
 
 /// Longest body that is unpacked: the length is not believed.
@@ -37,9 +39,19 @@ pub(super) struct Chunk {
     pub(super) raw_bytes: usize,
     pub(super) entries: Vec<u8>,
     pub(super) body: Vec<u8>,
+    /// Which key encrypts the body.
+    pub(super) key: Option<KeyName>,
 }
 
 impl Chunk {
+    /// With its body encrypted as `seal` says: what is kept of it.
+    pub(super) fn sealed(mut self, seal: &Seal) -> Result<Self> {
+        let place = place(&self.namespace, &self.entries);
+        self.body = seal.close_bytes(place, std::mem::take(&mut self.body))?;
+        self.key = seal.key_name();
+        Ok(self)
+    }
+
     /// What it counts towards the retention of its namespace: bytes of the row's two blobs.
     pub(super) fn stored_bytes(&self) -> usize {
         self.entries.len() + self.body.len()
@@ -115,6 +127,7 @@ impl Packer {
             count: self.entries.len(),
             raw_bytes: self.raw.len(),
             entries: Vec::with_capacity(self.entries.len() * ENTRY_BYTES),
+            key: None,
             body: if dictionary.is_empty() {
                 lz4_flex::block::compress_prepend_size(&self.raw)
             } else {
@@ -157,6 +170,25 @@ fn decode(bytes: &[u8; ENTRY_BYTES]) -> Entry {
         offset: short(24),
         name_hash: short(28),
     }
+}
+
+/// Where a body is kept.
+pub(super) fn place<'a>(namespace: &'a Namespace, entries: &'a [u8]) -> Place<'a> {
+    Place {
+        namespace,
+        what: "activation records",
+        name: entries,
+    }
+}
+
+/// A body as it is kept, decrypted if it is encrypted, to be unpacked.
+pub(super) fn opened(
+    seal: &Seal,
+    namespace: &Namespace,
+    entries: &[u8],
+    body: Vec<u8>,
+) -> Result<Vec<u8>> {
+    seal.open_bytes(place(namespace, entries), body)
 }
 
 /// Unpacks a body.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::seal::Seal;
 use super::{Collection, Document, EntityKey, Error, Result};
 use crate::ahead::fetch_shared;
+use crate::model::params::Parameter;
 use crate::model::{
     Action, Digest, Exec, Fqn, Namespace, Package, Parameters, Rule, Timestamp, Trigger,
 };
@@ -82,6 +83,25 @@ impl Entity {
             code: self.code(),
             body: body?,
         })
+    }
+
+    /// The same with its parameters encrypted as `seal` does it now: how many of them were not, and how many no key opens.
+    pub(super) fn resealed(self, seal: &Seal) -> Result<(Self, usize, usize)> {
+        fn again<T: Kind + Clone>(entity: Arc<T>, seal: &Seal) -> Result<(Entity, usize, usize)> {
+            let (mut entity, mut count, mut locked) = (Arc::unwrap_or_clone(entity), 0, 0);
+            if let Some((namespace, parameters)) = entity.secrets() {
+                count = seal.close(namespace, parameters)?;
+                let plain = parameters.0.iter().filter_map(Parameter::plain).count();
+                locked = parameters.0.len() - plain;
+            }
+            Ok((T::entity(Arc::new(entity)), count, locked))
+        }
+        match self {
+            Self::Action(action) => again(action, seal),
+            Self::Package(package) => again(package, seal),
+            Self::Rule(rule) => again(rule, seal),
+            Self::Trigger(trigger) => again(trigger, seal),
+        }
     }
 
     /// What `document` says, with what `seal` opens of it.

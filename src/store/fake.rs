@@ -141,6 +141,12 @@ impl Entities for Fake {
         }
     }
 
+    async fn reseal(&self, key: &EntityKey, expect: Revision, body: Arc<str>) -> Result<bool> {
+        let mut entities = self.entities.lock();
+        let at = Self::position(&entities, key).filter(|at| entities[*at].1 == expect);
+        Ok(at.map(|at| entities[at].0.body = body).is_some())
+    }
+
     async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
         self.check()?;
         let mut entities = self.entities.lock();
@@ -257,6 +263,20 @@ impl Items for Fake {
         drop(items);
         self.collect_code();
         Ok(revision)
+    }
+
+    async fn reseal(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Revision,
+    ) -> Result<bool> {
+        let mut items = self.items.lock();
+        let mut found = items.iter_mut().filter(|(of, on, one, revision)| {
+            of == namespace && *on == shelf && one.name == item.name && *revision == expect
+        });
+        Ok(found.next().map(|found| found.2.body = item.body).is_some())
     }
 
     async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool> {

@@ -20,6 +20,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod items_suite;
 pub(crate) mod keyvalue;
+pub(crate) mod reseal;
 pub(crate) mod seal;
 pub(crate) mod sealed;
 pub(crate) mod shared;
@@ -157,6 +158,10 @@ pub(crate) trait Entities: Send + Sync + 'static {
     /// Removes the entity, and its code when nobody else needs it; durable when it returns.
     async fn delete(&self, key: &EntityKey, expect: Revision) -> Result<()>;
 
+    /// Puts `body` in the place of what is stored, which says the same under another key; nothing else changes, the revision
+    /// neither. Whether it was at `expect`.
+    async fn reseal(&self, key: &EntityKey, expect: Revision, body: Arc<str>) -> Result<bool>;
+
     /// Makes all of `changes`, which lie in one namespace and are about different entities, or none of them; durable when it
     /// returns. The revision of each that was put.
     ///
@@ -234,6 +239,16 @@ pub(crate) trait Items: Send + Sync + 'static {
         item: Item,
         expect: Option<Expect>,
     ) -> Result<Revision>;
+
+    /// Puts the body of `item` in the place of what is stored, which says the same under another key; nothing else changes,
+    /// the revision neither. Whether it was at `expect`.
+    async fn reseal(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Revision,
+    ) -> Result<bool>;
 
     /// Removes it; whether it existed.
     async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool>;
@@ -354,6 +369,12 @@ pub(crate) trait Activations: Send + Sync + 'static {
 
     /// Deletes what is past its retention by age or by bytes per namespace; returns how many records went.
     async fn expire(&self, now: Timestamp) -> Result<usize>;
+
+    /// Encrypts some of the namespace's records anew that are not under the key in use.
+    async fn reseal(&self, namespace: &Namespace) -> Result<reseal::Records> {
+        let _none_is_encrypted = namespace;
+        Ok(reseal::Records::default())
+    }
 }
 
 /// A piece of accepted work found at start.

@@ -1,4 +1,7 @@
-//! Encryption at rest: what tenants bind to actions, packages and triggers, their API keys, and the log of accepted work.
+//! Encryption at rest: what tenants give and what their actions answer, wherever it is kept: parameters, the platform's own
+//! documents (schedules, dead letters, values of guests, …), activation records, the log of accepted work, API keys. Not: names,
+//! times and sizes, which what is stored is found by; annotations, which everybody who may read an entity is shown; code, which
+//! is kept once for all who have it, and what is compiled of it.
 //!
 //! Every configured key decrypts, the first one encrypts. Each namespace has a key of its own, derived from it, and a value is
 //! bound to the name of its parameter: the text that somebody sees of a value opens nowhere else. AES in Galois/Counter mode
@@ -12,6 +15,7 @@ use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit as _, Nonce};
@@ -39,6 +43,36 @@ const CONTEXT: &str = "wisp 2026-11 encryption at rest of one namespace";
 
 /// How an encrypted entry of the log begins; one that is not is JSON.
 const LOG_MARK: u8 = 0;
+
+/// How encrypted bytes begin. Others are compressed and begin with their length, which this is not.
+const BYTES_MARK: [u8; 4] = [0xff; 4];
+
+/// How an encrypted document begins; one that is not is JSON.
+const TEXT_MARK: &str = "~";
+
+/// Bytes that name the key, so that what is under a former one is found without decrypting everything.
+const KEY_NAME_BYTES: usize = 4;
+
+/// See [`Key::name`].
+pub(super) type KeyName = [u8; KEY_NAME_BYTES];
+
+/// Where something is kept: it opens nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// Whose it is.
+    pub(crate) namespace: &'a Namespace,
+    /// What kind of thing.
+    pub(crate) what: &'static str,
+    /// Which of them.
+    pub(crate) name: &'a [u8],
+}
+
+impl Place<'_> {
+    /// What keys are derived for; no namespace is called so.
+    fn of(&self) -> String {
+        format!("{} of\0{}", self.what, self.namespace)
+    }
+}
 
 /// With what is encrypted.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -92,6 +126,12 @@ impl Key {
         };
         hasher.update(of.as_bytes());
         *hasher.finalize().as_bytes()
+    }
+
+    /// Tells it from others, and nothing about it.
+    fn name(&self) -> KeyName {
+        let [a, b, c, d, ..] = self.derived("\0name");
+        [a, b, c, d]
     }
 
     /// Length of the nonce (4 bytes), nonce, and `plain` encrypted, bound to `to`.
@@ -184,17 +224,15 @@ impl fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// The configured keys, if they open what the data folder was used with.
+    /// Whether the keys open what the data folder was used with; notes the first of them there.
     ///
     /// # Errors
-    /// With what is wrong: a key that is none, a file that cannot be read, a key that is missing.
-    pub(crate) fn load(config: &Config, folder: &Path) -> std::result::Result<Self, String> {
-        let seal = Self::of(config)?;
-        seal.check(&folder.join(CHECK_FILE))?;
-        Ok(seal)
+    /// With what is wrong: a file that cannot be read, a key that is missing.
+    pub(crate) fn check_folder(&self, folder: &Path) -> std::result::Result<(), String> {
+        self.check(&folder.join(CHECK_FILE))
     }
 
-    /// The configured keys, for a store that many share: it has a check of its own.
+    /// The configured keys, not yet compared with those that the store was used with.
     ///
     /// # Errors
     /// With what is wrong: a key that is none, a file that cannot be read.
@@ -215,6 +253,11 @@ impl Seal {
             keys.extend(more);
         }
         Ok(Self { keys })
+    }
+
+    /// Names the key in use, if there is one.
+    pub(super) fn key_name(&self) -> Option<KeyName> {
+        self.keys.first().map(Key::name)
     }
 
     /// Whether anything is encrypted.
@@ -270,14 +313,20 @@ impl Seal {
         fs::rename(&new, file).map_err(failed)
     }
 
-    /// Encrypts what is not, for `namespace`; the values stay at hand.
-    pub(super) fn close(&self, namespace: &Namespace, parameters: &mut Parameters) -> Result<()> {
+    /// Encrypts for `namespace` what is not encrypted with the key in use, and says how many values that were; they stay at
+    /// hand.
+    pub(super) fn close(
+        &self,
+        namespace: &Namespace,
+        parameters: &mut Parameters,
+    ) -> Result<usize> {
+        let mut count = 0;
         let Some(key) = self.keys.first() else {
             self.open(&[namespace], parameters);
-            return Ok(());
+            return Ok(count);
         };
         for one in &mut parameters.0 {
-            if one.encryption.is_some() {
+            if one.encryption.is_some() && !self.comes_from_former_key(namespace, one) {
                 continue;
             }
             let plain = one.value.get().as_bytes();
@@ -285,9 +334,10 @@ impl Seal {
             let value = Json::from_serialize(&STANDARD.encode(whole));
             one.opened = Some(std::mem::replace(&mut one.value, value));
             one.encryption = Some(key.cipher().to_owned());
+            count += 1;
         }
         self.open(&[namespace], parameters);
-        Ok(())
+        Ok(count)
     }
 
     /// Decrypts what is encrypted for one of `namespaces`. What no key opens stays closed; without any keys, values that
@@ -302,6 +352,24 @@ impl Seal {
                 false => self.opened(namespaces, one),
             };
         }
+    }
+
+    /// Whether a former key opens it; then its value is what that says.
+    fn comes_from_former_key(&self, namespace: &Namespace, one: &mut Parameter) -> bool {
+        let Some((first, former)) = self.keys.split_first() else {
+            return false;
+        };
+        let text: Option<String> = serde_json::from_str(one.value.get()).ok();
+        let Some(whole) = text.and_then(|text| STANDARD.decode(text).ok()) else {
+            return false;
+        };
+        let (of, to) = (namespace.as_str(), one.key.as_bytes());
+        if former.is_empty() || first.decrypt(of, to, &whole).is_some() {
+            return false;
+        }
+        let plain = former.iter().find_map(|key| key.decrypt(of, to, &whole));
+        let plain = plain.and_then(|plain| Json::parse(&plain).ok());
+        plain.map(|plain| one.value = plain).is_some()
     }
 
     fn opened(&self, namespaces: &[&Namespace], one: &Parameter) -> Option<Json> {
@@ -343,6 +411,82 @@ impl Seal {
         String::from_utf8(plain).ok()
     }
 
+    /// Whether that key is kept as it would be now.
+    pub(crate) fn is_current_api_key(&self, namespace: &Namespace, uuid: Uuid, kept: &str) -> bool {
+        let (of, whole) = (api_key_of(namespace), STANDARD.decode(kept));
+        let whole = whole.unwrap_or_default();
+        let mut first = self.keys.iter().take(1);
+        first.all(|key| key.decrypt(&of, uuid.as_bytes(), &whole).is_some())
+    }
+
+    /// `plain`, which begins with its length, as it is kept in `place`: as it is without keys.
+    pub(crate) fn close_bytes(&self, place: Place<'_>, plain: Vec<u8>) -> Result<Vec<u8>> {
+        let Some(key) = self.keys.first() else {
+            return Ok(plain);
+        };
+        let mut kept = BYTES_MARK.to_vec();
+        kept.extend(key.name());
+        kept.extend(key.encrypt(&place.of(), place.name, &plain)?);
+        Ok(kept)
+    }
+
+    /// What [`Seal::close_bytes`] was given.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when no key opens it, or it was kept elsewhere.
+    pub(crate) fn open_bytes(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Vec<u8>> {
+        match kept.strip_prefix(&BYTES_MARK) {
+            None => Ok(kept),
+            Some(named) => self.opened_named(place, named),
+        }
+    }
+
+    /// The document `plain`, which is JSON, as it is kept in `place`: as it is without keys.
+    pub(crate) fn close_text(&self, place: Place<'_>, plain: Arc<str>) -> Result<Arc<str>> {
+        let Some(key) = self.keys.first() else {
+            return Ok(plain);
+        };
+        let mut named = key.name().to_vec();
+        named.extend(key.encrypt(&place.of(), place.name, plain.as_bytes())?);
+        let mut kept = TEXT_MARK.to_owned();
+        STANDARD.encode_string(named, &mut kept);
+        Ok(kept.into())
+    }
+
+    /// What [`Seal::close_text`] was given.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when no key opens it, or it was kept elsewhere.
+    pub(crate) fn open_text(&self, place: Place<'_>, kept: Arc<str>) -> Result<Arc<str>> {
+        let Some(text) = kept.strip_prefix(TEXT_MARK) else {
+            return Ok(kept);
+        };
+        let named = STANDARD.decode(text).unwrap_or_default();
+        let plain = String::from_utf8(self.opened_named(place, &named)?);
+        plain.map(Arc::from).map_err(|_| unopened(place))
+    }
+
+    /// Whether a document is kept as it would be now.
+    pub(crate) fn is_current_text(&self, kept: &str) -> bool {
+        let first = self.keys.first();
+        first.is_none_or(|key| {
+            // Four digits of base64 for each three bytes: the name and two bytes that follow it.
+            let named = kept.strip_prefix(TEXT_MARK).and_then(|text| text.get(..8));
+            let named = named.and_then(|named| STANDARD.decode(named).ok());
+            named.is_some_and(|named| named.starts_with(&key.name()))
+        })
+    }
+
+    fn opened_named(&self, place: Place<'_>, named: &[u8]) -> Result<Vec<u8>> {
+        let opened = named
+            .split_at_checked(KEY_NAME_BYTES)
+            .and_then(|(name, whole)| {
+                let mut keys = self.keys.iter().filter(|key| key.name() == name);
+                keys.find_map(|key| key.decrypt(&place.of(), place.name, whole))
+            });
+        opened.ok_or_else(|| unopened(place))
+    }
+
     /// An entry of the log of accepted work as it is kept.
     pub(crate) fn close_entry(&self, id: ActivationId, work: Bytes) -> Result<Bytes> {
         let Some(key) = self.keys.first() else {
@@ -363,6 +507,14 @@ impl Seal {
         let opened = keys.find_map(|key| key.decrypt("log of accepted work", &to, whole));
         opened.map_or_else(|| kept.clone(), Bytes::from)
     }
+}
+
+/// No key opens it.
+fn unopened(place: Place<'_>) -> Error {
+    Error::Corrupt(format!(
+        "{} of {} are encrypted with a key that is not configured, or were changed",
+        place.what, place.namespace
+    ))
 }
 
 /// What API keys are encrypted for: no namespace can be called so, and no parameter is opened by it.

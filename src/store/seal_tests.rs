@@ -24,6 +24,13 @@ fn parameters(value: &str) -> Parameters {
     }])
 }
 
+/// As a server loads its keys.
+fn load(config: &Config, folder: &Path) -> std::result::Result<Seal, String> {
+    let seal = Seal::of(config)?;
+    seal.check_folder(folder)?;
+    Ok(seal)
+}
+
 /// As they come back from the store.
 fn stored(parameters: &Parameters) -> Parameters {
     let text = serde_json::to_string(parameters).expect("JSON");
@@ -94,11 +101,7 @@ fn a_former_key_reads_and_the_first_one_writes() {
     let mut read = stored(&old);
     both.close(&guest, &mut read).expect("encrypted");
     assert_eq!(read.0[0].plain().map(Json::get), Some("1"));
-    assert_eq!(
-        read.0[0].encryption.as_deref(),
-        Some("aes-256"),
-        "as it was"
-    );
+    assert_eq!(read.0[0].encryption.as_deref(), Some("aes-128"));
     let mut new = parameters("1");
     both.close(&guest, &mut new).expect("encrypted");
     assert_eq!(new.0[0].encryption.as_deref(), Some("aes-128"));
@@ -143,7 +146,7 @@ fn a_folder_wants_the_key_it_was_used_with() {
             keys: Some(keys.to_owned()),
             keys_file: None,
         };
-        Seal::load(&config, folder.path())
+        load(&config, folder.path())
     };
     load("").expect("never encrypted");
     load(ONE).expect("from now on");
@@ -181,11 +184,78 @@ fn keys_are_read_from_a_file_one_in_each_line() {
         keys: None,
         keys_file: Some(file.clone()),
     };
-    let missing = Seal::load(&config, folder.path()).expect_err("no file");
+    let missing = load(&config, folder.path()).expect_err("no file");
     assert!(missing.contains("keys_file"), "{missing}");
     fs::write(&file, "\n").expect("written");
-    Seal::load(&config, folder.path()).expect_err("no key in it");
+    load(&config, folder.path()).expect_err("no key in it");
     fs::write(&file, format!("{TWO}\n{ONE}\n")).expect("written");
-    let seal = Seal::load(&config, folder.path()).expect("two keys");
+    let seal = load(&config, folder.path()).expect("two keys");
     assert_eq!(seal.keys.len(), 2);
+}
+
+#[test]
+fn bytes_and_texts_open_where_they_were_kept_and_nowhere_else() {
+    let (guest, other) = (namespace("guest"), namespace("other"));
+    let (old, both, new) = (seal(ONE), seal(&format!("{TWO} {ONE}")), seal(TWO));
+    let place = |namespace, what, name| Place {
+        namespace,
+        what,
+        name,
+    };
+    let here = place(&guest, "values", b"k");
+    let (bytes, text) = (b"\x04\0\0\0hush".to_vec(), Arc::<str>::from("\"hush\""));
+    let kept = old.close_bytes(here, bytes.clone()).expect("encrypted");
+    let said = old.close_text(here, Arc::clone(&text)).expect("encrypted");
+    assert!(!said.contains("hush") && !kept.windows(4).any(|four| four == b"hush"));
+    for seal in [&old, &both] {
+        assert_eq!(seal.open_bytes(here, kept.clone()).expect("a key"), bytes);
+        assert_eq!(seal.open_text(here, said.clone()).expect("a key"), text);
+    }
+    for elsewhere in [
+        place(&other, "values", b"k"),
+        place(&guest, "schedules", b"k"),
+        place(&guest, "values", b"l"),
+    ] {
+        assert!(old.open_bytes(elsewhere, kept.clone()).is_err());
+        assert!(old.open_text(elsewhere, said.clone()).is_err());
+    }
+    assert!(new.open_bytes(here, kept.clone()).is_err());
+    assert!(Seal::default().open_text(here, said.clone()).is_err());
+    assert!(old.is_current_text(&said) && !both.is_current_text(&said));
+    assert!(!old.is_current_text(&text) && Seal::default().is_current_text(&text));
+    // What is damaged is an error and never a panic, and what was never encrypted is as it was.
+    for length in 0..kept.len() {
+        drop(old.open_bytes(here, kept[..length].to_vec()));
+    }
+    for (length, _) in said.char_indices() {
+        let (part, _) = said.split_at(length);
+        drop(old.open_text(here, part.into()));
+        old.is_current_text(part);
+    }
+    assert!(
+        old.open_bytes(here, kept[..kept.len() - 1].to_vec())
+            .is_err()
+    );
+    for seal in [&old, &Seal::default()] {
+        assert_eq!(seal.open_bytes(here, bytes.clone()).expect("plain"), bytes);
+        assert_eq!(seal.open_text(here, text.clone()).expect("plain"), text);
+    }
+    let plain = Seal::default().close_text(here, text.clone());
+    assert_eq!(plain.expect("no key"), text);
+}
+
+#[test]
+fn a_value_of_a_former_key_is_encrypted_with_the_one_in_use_when_it_is_written() {
+    let guest = namespace("guest");
+    let mut old = parameters("\"hush\"");
+    assert_eq!(seal(ONE).close(&guest, &mut old).expect("encrypted"), 1);
+    let mut read = stored(&old);
+    let both = seal(&format!("{TWO} {ONE}"));
+    assert_eq!(both.close(&guest, &mut read).expect("encrypted"), 1);
+    assert_eq!(read.0[0].encryption.as_deref(), Some("aes-128"));
+    let mut read = stored(&read);
+    assert_eq!(both.close(&guest, &mut read).expect("encrypted"), 0);
+    let mut read = stored(&read);
+    seal(TWO).open(&[&guest], &mut read);
+    assert_eq!(read.0[0].plain().map(Json::get), Some("\"hush\""));
 }

@@ -1,23 +1,164 @@
-//! The log of accepted work, encrypted: it holds what calls were given, and the parameters of what they call.
+//! What stands in front of a store that is kept encrypted: items, and the log of accepted work, are encrypted on their way in
+//! and decrypted on their way out. Names are not: items are sorted and found by them.
+//!
+//! Of entities their parameters are encrypted, which is done in front of the catalog's cache; activation records where they are
+//! packed, many together, which is inside each store.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::seal::Seal;
-use super::{Accepted, Pending, Result};
-use crate::model::{ActivationId, Namespace};
+use super::seal::{Place, Seal};
+use super::{Accepted, Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store};
+use crate::model::{ActivationId, Namespace, Timestamp};
+
+/// `store` with everything encrypted that is not in the store itself.
+pub(crate) fn sealed(store: Store, seal: &Arc<Seal>) -> Store {
+    if !seal.has_keys() {
+        return store;
+    }
+    let seal = || Arc::clone(seal);
+    Store {
+        items: Arc::new(SealedItems {
+            inner: store.items,
+            seal: seal(),
+        }),
+        accepted: Arc::new(Sealed::new(store.accepted, seal())),
+        ..store
+    }
+}
+
+fn item_place<'a>(namespace: &'a Namespace, shelf: Shelf, name: &'a str) -> Place<'a> {
+    Place {
+        namespace,
+        what: match shelf {
+            Shelf::Apis => "APIs",
+            Shelf::Schedules => "schedules",
+            Shelf::DeadLetters => "dead letters",
+            Shelf::Revisions => "revisions",
+            Shelf::Idempotency => "idempotency keys",
+            Shelf::Cancelled => "cancellations",
+            Shelf::KeyValue => "values",
+        },
+        name: name.as_bytes(),
+    }
+}
+
+pub(super) fn close_item(
+    seal: &Seal,
+    namespace: &Namespace,
+    shelf: Shelf,
+    mut item: Item,
+) -> Result<Item> {
+    item.body = seal.close_text(item_place(namespace, shelf, &item.name), item.body.clone())?;
+    Ok(item)
+}
+
+pub(super) fn open_item(
+    seal: &Seal,
+    namespace: &Namespace,
+    shelf: Shelf,
+    mut item: Item,
+) -> Result<Item> {
+    item.body = seal.open_text(item_place(namespace, shelf, &item.name), item.body.clone())?;
+    Ok(item)
+}
+
+/// Items whose bodies are encrypted.
+struct SealedItems {
+    inner: Arc<dyn Items>,
+    seal: Arc<Seal>,
+}
+
+#[async_trait]
+impl Items for SealedItems {
+    async fn get(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        name: &str,
+    ) -> Result<Option<(Item, Revision)>> {
+        let found = self.inner.get(namespace, shelf, name).await?;
+        let opened = found.map(|(item, revision)| {
+            open_item(&self.seal, namespace, shelf, item).map(|item| (item, revision))
+        });
+        opened.transpose()
+    }
+
+    async fn put(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Option<Expect>,
+    ) -> Result<Revision> {
+        let item = close_item(&self.seal, namespace, shelf, item)?;
+        self.inner.put(namespace, shelf, item, expect).await
+    }
+
+    async fn reseal(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Revision,
+    ) -> Result<bool> {
+        self.inner.reseal(namespace, shelf, item, expect).await
+    }
+
+    async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool> {
+        self.inner.delete(namespace, shelf, name).await
+    }
+
+    async fn list(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        prefix: &str,
+        page: Page,
+    ) -> Result<Vec<Item>> {
+        let found = self.inner.list(namespace, shelf, prefix, page).await?;
+        let opened = found.into_iter();
+        opened
+            .map(|item| open_item(&self.seal, namespace, shelf, item))
+            .collect()
+    }
+
+    async fn count(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize> {
+        self.inner.count(namespace, shelf, prefix).await
+    }
+
+    async fn usage(&self, namespace: &Namespace, shelf: Shelf) -> Result<Option<(u64, u64)>> {
+        self.inner.usage(namespace, shelf).await
+    }
+
+    async fn purge(&self, namespace: &Namespace, shelf: Shelf, prefix: &str) -> Result<usize> {
+        self.inner.purge(namespace, shelf, prefix).await
+    }
+
+    async fn everywhere(&self, shelf: Shelf) -> Result<Vec<(Namespace, Item)>> {
+        let found = self.inner.everywhere(shelf).await?;
+        let opened = found.into_iter().map(|(namespace, item)| {
+            open_item(&self.seal, &namespace, shelf, item).map(|item| (namespace, item))
+        });
+        opened.collect()
+    }
+
+    async fn expire_items(&self, now: Timestamp) -> Result<usize> {
+        self.inner.expire_items(now).await
+    }
+}
 
 /// A log whose entries are encrypted on their way in and decrypted on their way out.
-pub(crate) struct Sealed {
+struct Sealed {
     inner: Arc<dyn Accepted>,
     seal: Arc<Seal>,
 }
 
 impl Sealed {
     /// `inner`, with entries encrypted as `seal` says.
-    pub(crate) fn new(inner: Arc<dyn Accepted>, seal: Arc<Seal>) -> Self {
+    fn new(inner: Arc<dyn Accepted>, seal: Arc<Seal>) -> Self {
         Self { inner, seal }
     }
 }

@@ -19,6 +19,7 @@ use dashmap::DashMap;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use super::reseal::Records;
 use super::{ActivationFilter, Activations, Page, Result};
 use crate::model::live::{Line, Listener};
 use crate::model::{
@@ -356,6 +357,10 @@ impl Activations for Watched {
 
     async fn expire(&self, now: Timestamp) -> Result<usize> {
         self.inner.expire(now).await
+    }
+
+    async fn reseal(&self, namespace: &Namespace) -> Result<Records> {
+        self.inner.reseal(namespace).await
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) type Ground = (embedded::Keeper, tempfile::TempDir);
 pub(crate) fn store() -> (Store, Ground) {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, keeper) =
-        embedded::open(&embedded::Config::default(), folder.path()).expect("a store");
+        embedded::open(&embedded::Config::default(), folder.path(), Arc::default())
+            .expect("a store");
     (store, (keeper, folder))
 }
 

@@ -6,10 +6,15 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ECHO, SLEEP, Server, Tenant, binary, eventually, run_to_end, variable};
+use crate::harness::{
+    ECHO, SLEEP, SYSTEM_KEY, Server, Tenant, binary, eventually, run_to_end, variable,
+};
 
 const ONE: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 const TWO: &str = "AQEBAQEBAQEBAQEBAQEBAQ==";
+
+/// Alarms are packages of the system.
+const FEEDS: &str = "[system]\npackages = true\n";
 
 fn keys(keys: &str) -> String {
     format!("[encryption]\nkeys = \"{keys}\"")
@@ -219,4 +224,173 @@ fn accepted_work_is_encrypted_while_it_waits_and_done_after_a_crash() {
         let record = at(&first, &server).awaited(&id);
         assert_eq!(record["response"]["status"], "success", "{record}");
     }
+}
+
+/// An alarm far away, a call that is remembered, a rule that fails for good, a record with a log: everything that is kept.
+fn keep_everything(tenant: &Tenant) -> String {
+    let alarm = json!({ "lifecycleEvent": "CREATE", "triggerName": format!("/{}/t", tenant.namespace), "authKey": tenant.key,
+        "cron": "0 0 1 1 *", "trigger_payload": { "note": "of-the-alarm" } });
+    tenant
+        .put(
+            "triggers/t",
+            &json!({ "parameters": [{ "key": "p", "value": "of-the-trigger" }] }),
+        )
+        .expect(200);
+    let path = "/api/v1/namespaces/whisk.system/actions/alarms/alarm?blocking=true";
+    eventually("the feed is put in behind the start", || {
+        (tenant.post(path, &alarm).status == 200).then_some(())
+    });
+    tenant.put_action("fails", &crate::harness::answers(r#"{"error":"no"}"#));
+    let retry = json!([{ "key": "retry", "value": { "attempts": 1, "backoff": 1 } }]);
+    let rule = json!({ "trigger": "/_/t", "action": "/_/fails", "annotations": retry });
+    tenant.put("rules/r", &rule).expect(200);
+    tenant
+        .post("triggers/t", &json!({ "note": "of-the-fire" }))
+        .expect(202);
+    for text in ["of-the-past", "of-the-present"] {
+        tenant.put_action_with("a", ECHO, secret(text));
+    }
+    eventually("a dead letter", || {
+        let letters = tenant.get("deadletters").expect(200).json();
+        (letters.as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    let called = tenant.invoke("a", &json!({ "note": "of-the-call" }));
+    let called = called.expect(200).json();
+    called["activationId"].as_str().expect("an id").to_owned()
+}
+
+/// That all of it is still what it was.
+fn everything_is_kept(tenant: &Tenant, id: &str) {
+    let record = tenant.get(&format!("activations/{id}")).expect(200).json();
+    assert_eq!(record["response"]["result"]["note"], "of-the-call");
+    let listed = tenant
+        .get("activations?docs=true&name=a")
+        .expect(200)
+        .json();
+    assert!(listed.to_string().contains("of-the-call"), "{listed}");
+    let counted = tenant
+        .get("activations?count=true&name=a")
+        .expect(200)
+        .json();
+    assert_eq!(
+        counted,
+        json!({ "activations": listed.as_array().map(Vec::len) })
+    );
+    let letters = tenant.get("deadletters").expect(200).json();
+    assert_eq!(letters[0]["payload"]["note"], "of-the-fire", "{letters}");
+    let alarm = json!({ "lifecycleEvent": "READ", "triggerName": format!("/{}/t", tenant.namespace), "authKey": tenant.key });
+    let path = "/api/v1/namespaces/whisk.system/actions/alarms/alarm?blocking=true&result=true";
+    let alarm = tenant.post(path, &alarm).expect(200).json();
+    assert_eq!(
+        alarm["config"]["trigger_payload"]["note"], "of-the-alarm",
+        "{alarm}"
+    );
+    for (query, text) in [("&revision=1", "of-the-past"), ("", "of-the-present")] {
+        let path = format!("actions/a?blocking=true&result=true{query}");
+        let result = tenant.post(&path, &json!({})).expect(200).json();
+        assert_eq!(result["secret"], text);
+    }
+}
+
+/// In Redis, activation records are not.
+fn records_are_encrypted() -> bool {
+    std::env::var_os("WISP_TEST_REDIS").is_none()
+}
+
+/// `wisp admin reencrypt`, by the client.
+fn reencrypt(server: &Server) -> (Option<i32>, Value) {
+    let mut command = binary();
+    command
+        .args(["--json", "--apihost", &server.url(), "--auth", SYSTEM_KEY])
+        .args(["admin", "reencrypt"]);
+    let (code, stdout, stderr) = run_to_end(command);
+    let counts = serde_json::from_str(&stdout);
+    (
+        code,
+        counts.unwrap_or_else(|error| panic!("{error}: {stdout} {stderr}")),
+    )
+}
+
+#[test]
+fn what_tenants_give_and_what_they_are_answered_is_on_no_disk() {
+    let server = Server::start(&format!("{FEEDS}{}", keys(ONE)));
+    let first = server.tenant();
+    let id = keep_everything(&first);
+    stop(&server);
+    assert!(!is_on_disk(&server.data(), "of-the-"));
+    let server = server.restart();
+    everything_is_kept(&at(&first, &server), &id);
+}
+
+#[test]
+fn everything_is_under_the_new_key_once_it_was_asked_for_beside_what_is_served() {
+    let mut server = Server::start(FEEDS);
+    let first = server.tenant();
+    let id = keep_everything(&first);
+    let refused = server.admin("POST", &format!("/{}/reencrypt", first.namespace), None);
+    assert!(refused.expect(409).json()["error"].as_str().is_some());
+    stop(&server);
+    // From none to the first key, and from the first to the second: what was there before is encrypted, too.
+    for (now, then) in [(ONE.to_owned(), ONE), (format!("{TWO} {ONE}"), TWO)] {
+        server = server.restart_with(&keys(&now));
+        let tenant = at(&first, &server);
+        let stop_calling = std::sync::atomic::AtomicBool::new(false);
+        let counts = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop_calling.load(std::sync::atomic::Ordering::SeqCst) {
+                    tenant.result("a", &json!({ "n": 1 })).expect(200);
+                    tenant.put_action_with("b", ECHO, secret("of-the-writer"));
+                }
+            });
+            let counts = reencrypt(&server);
+            stop_calling.store(true, std::sync::atomic::Ordering::SeqCst);
+            counts
+        });
+        assert_eq!(counts.0, Some(0));
+        let at_least = |what: &str, least: u64| {
+            let count = counts.1[what].as_u64().expect("a count");
+            assert!(count >= least, "{what}: {counts:?}");
+        };
+        at_least("entities", 2);
+        at_least("items", 3);
+        at_least("records", if records_are_encrypted() { 2 } else { 0 });
+        assert_eq!(counts.1["unreadable"], 0);
+        // Again, there is nothing to do.
+        let (code, again) = reencrypt(&server);
+        let nothing =
+            json!({ "entities": 0, "items": 0, "records": 0, "keys": 0, "unreadable": 0 });
+        assert_eq!((code, again), (Some(0), nothing));
+        stop(&server);
+        assert!(!is_on_disk(&server.data(), "of-the-writer"));
+        // The former key is not needed any more.
+        server = server.restart_with(&keys(then));
+        everything_is_kept(&at(&first, &server), &id);
+        stop(&server);
+    }
+}
+
+#[test]
+fn what_no_key_opens_is_told_and_left_and_the_rest_is_encrypted_anew() {
+    let server = Server::start(&keys(ONE));
+    let first = server.tenant();
+    first.put_action_with("old", ECHO, secret("old"));
+    let lost = first.invoke("old", &json!({})).expect(200).json();
+    stop(&server);
+    let server = server.restart_with(&keys(&format!("{TWO} {ONE}")));
+    at(&first, &server).put_action_with("new", ECHO, secret("new"));
+    stop(&server);
+    let server = server.restart_with(&keys(TWO));
+    let tenant = at(&first, &server);
+    let (code, counts) = reencrypt(&server);
+    assert_ne!(code, Some(0));
+    let least = 1 + u64::from(records_are_encrypted());
+    let unreadable = counts["unreadable"].as_u64();
+    assert!(unreadable.is_some_and(|count| count >= least), "{counts}");
+    if records_are_encrypted() {
+        let id = lost["activationId"].as_str().expect("an id");
+        let reply = tenant.get(&format!("activations/{id}")).expect(500).json();
+        assert_eq!(reply["error"], "Resource is corrupted and cannot be read.");
+    }
+    let result = tenant.result("new", &json!({})).expect(200).json();
+    assert_eq!(result, json!({ "secret": "new" }));
 }

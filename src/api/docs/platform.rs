@@ -7,7 +7,7 @@ use super::faults::{
 };
 use super::operation::{Access, Operation, array_of, schema};
 use super::parameters::TENANT;
-use super::refusals::{NAMESPACE_MADE, NOT_TO_SYSTEM, OF_TENANT};
+use super::refusals::{NAMESPACE_MADE, NO_KEY, NOT_TO_SYSTEM, OF_TENANT};
 use super::{DOCUMENT, PAGE};
 
 const SERVER: &str = "Server";
@@ -128,6 +128,7 @@ const ITS_KEY: &str = "/admin/v1/namespaces/{namespace}/key";
 const ITS_LIMITS: &str = "/admin/v1/namespaces/{namespace}/limits";
 const BLOCK: &str = "/admin/v1/namespaces/{namespace}/block";
 const UNBLOCK: &str = "/admin/v1/namespaces/{namespace}/unblock";
+const REENCRYPT: &str = "/admin/v1/namespaces/{namespace}/reencrypt";
 
 /// For the holder of the system's key.
 pub(super) fn administered(
@@ -171,6 +172,11 @@ fn tenants() -> Vec<Operation> {
     let block = of(("POST", BLOCK), "blockTenant", says);
     let says = "Makes a namespace's key count again.";
     let unblock = of(("POST", UNBLOCK), "unblockTenant", says);
+    let says = "Encrypts some of what a namespace has anew, with the first of the configured keys.";
+    let reencrypt = of(("POST", REENCRYPT), "reencryptTenant", says).details(
+        "A step at a time, beside what is served: to be asked for until nothing is `left`. What is under that key already is \
+         passed over, so it can be taken up again at any time.",
+    );
     vec![
         list.answers(200, "The namespaces.", array_of("Tenant")),
         keyed(create).refuses(NAMESPACE_MADE),
@@ -179,6 +185,9 @@ fn tenants() -> Vec<Operation> {
         keyed(rotate),
         tenant(block, "The namespace.").refuses(NOT_TO_SYSTEM),
         tenant(unblock, "The namespace."),
+        reencrypt
+            .answers(200, "What this step has done.", schema("Reencrypted"))
+            .refuses(NO_KEY),
     ]
 }
 

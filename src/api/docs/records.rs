@@ -198,6 +198,7 @@ fn limits() -> Schemas {
         ("NamespaceLimits", own),
         ("Tenant", tenant),
         ("TenantWithKey", with_key),
+        ("Reencrypted", reencrypted()),
     ]
 }
 
@@ -296,4 +297,20 @@ fn server() -> Schemas {
             object(json!({ "ready": flag, "reason": text }), &["reason"]),
         ),
     ]
+}
+
+/// What a step of encrypting anew has done.
+fn reencrypted() -> Value {
+    let count = |says: &str| json!({ "type": "integer", "minimum": 0, "description": says });
+    object(
+        json!({
+            "entities": count("Actions, packages, triggers and rules."),
+            "items": count("Schedules, dead letters, revisions, APIs, values that actions keep."),
+            "records": count("Activation records."),
+            "keys": count("API keys."),
+            "unreadable": count("What no configured key opens, and was left as it is."),
+            "left": { "type": "boolean", "description": "Whether another step is needed." },
+        }),
+        &[],
+    )
 }

@@ -195,6 +195,11 @@ pub(super) const NAMESPACE_MADE: &[Fault] = &[Fault::new(
     || conflict("The namespace 'x' exists already. POST …/x/key gives it a new key."),
 )];
 
+/// Of what needs a key to encrypt with.
+pub(super) const NO_KEY: &[Fault] = &[Fault::new("no_key", "No key is configured.", || {
+    conflict("There is no key to encrypt with: the server's [encryption] section has none.")
+})];
+
 /// Of what must not be done to the system's own namespace.
 pub(super) const NOT_TO_SYSTEM: &[Fault] = &[Fault::new(
     "system_namespace",

@@ -52,6 +52,7 @@ use crate::model::{
 use crate::store::Activations;
 use crate::store::catalog::Catalog;
 use crate::store::fake::Fake;
+use crate::store::reseal::Resealer;
 use crate::store::seal::Seal;
 use crate::store::watched::{Hub, Watched};
 
@@ -241,7 +242,9 @@ impl Site {
         let hub = Arc::new(Hub::default());
         let mut store = store;
         store.activations = Arc::new(Watched::new(store.activations, Arc::clone(&hub)));
+        let resealer = Resealer::new(store.clone(), Arc::default(), Arc::clone(&catalog));
         let state = State {
+            resealer: Arc::new(resealer),
             resolver: Arc::new(Resolver::new(Arc::clone(&catalog))),
             catalog,
             idempotency: Idempotency::new(store.clone(), &invoke::Config::default()),

@@ -43,10 +43,12 @@ fn a_deployment_is_shown_then_done() {
         (0, expected, "")
     );
     // What digests are made with is the client's own, and another each time.
-    let lines = seen.iter().map(|seen| match seen.line.split_once("?digest=") {
-        Some((path, salt)) if salt.len() == 32 => path,
-        _ => seen.line.as_str(),
-    });
+    let lines = seen
+        .iter()
+        .map(|seen| match seen.line.split_once("?digest=") {
+            Some((path, salt)) if salt.len() == 32 => path,
+            _ => seen.line.as_str(),
+        });
     let lines: Vec<&str> = lines.collect();
     let expected = [
         "GET /api/v1/namespaces",

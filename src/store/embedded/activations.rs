@@ -12,10 +12,12 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
+use crate::store::chunk::{self, Chunk, Entry};
+use crate::store::reseal::Records;
+use crate::store::seal::Seal;
 use crate::store::{ActivationFilter, Activations, Page, Result};
 
 use super::{Embedded, from_int, to_int};
-use crate::store::chunk::{self, Chunk, Entry};
 
 /// Chunks removed in one commit.
 pub(super) const DELETE_COUNT: usize = 64;
@@ -38,9 +40,9 @@ impl Activations for Embedded {
         if let Some(record) = self.inbox.find(id) {
             return Ok(Some(record).filter(|record| record.namespace == *namespace));
         }
-        let namespace = namespace.clone();
+        let (namespace, seal) = (namespace.clone(), Arc::clone(&self.seal));
         self.readers
-            .read(move |connection| get(connection, &namespace, id))
+            .read(move |connection| get(connection, &seal, &namespace, id))
             .await
     }
 
@@ -52,9 +54,11 @@ impl Activations for Embedded {
     ) -> Result<Vec<Arc<Activation>>> {
         let pending = self.inbox.records_of(namespace);
         let (namespace, filter) = (namespace.clone(), filter.clone());
+        let seal = Arc::clone(&self.seal);
         self.readers
             .read(move |connection| {
-                Listing::new(connection, &filter).list(&namespace, pending, page)
+                let opens = (&*seal, &namespace);
+                Listing::new(connection, opens, &filter).list(&namespace, pending, page)
             })
             .await
     }
@@ -62,8 +66,12 @@ impl Activations for Embedded {
     async fn count(&self, namespace: &Namespace, filter: &ActivationFilter) -> Result<usize> {
         let pending = self.inbox.records_of(namespace);
         let (namespace, filter) = (namespace.clone(), filter.clone());
+        let seal = Arc::clone(&self.seal);
         self.readers
-            .read(move |connection| Listing::new(connection, &filter).count(&namespace, &pending))
+            .read(move |connection| {
+                let opens = (&*seal, &namespace);
+                Listing::new(connection, opens, &filter).count(&namespace, &pending)
+            })
             .await
     }
 
@@ -74,16 +82,21 @@ impl Activations for Embedded {
     async fn expire(&self, now: Timestamp) -> Result<usize> {
         self.expire_records(now).await
     }
+
+    async fn reseal(&self, namespace: &Namespace) -> Result<Records> {
+        self.reseal_records(namespace).await
+    }
 }
 
-/// Writes a chunk; bytes it added.
-pub(super) fn insert(connection: &Connection, chunk: Option<Chunk>) -> Result<usize> {
+/// Writes a chunk, encrypted as `seal` says; bytes it added.
+pub(super) fn insert(connection: &Connection, seal: &Seal, chunk: Option<Chunk>) -> Result<usize> {
     let Some(chunk) = chunk else { return Ok(0) };
+    let chunk = chunk.sealed(seal)?;
     connection
         .prepare_cached(
             "INSERT INTO chunks (namespace, start_min, start_max, id_min, id_max, count,
-                 raw_bytes, stored_bytes, entries, body)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 raw_bytes, stored_bytes, entries, body, key)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             chunk.namespace.as_str(),
@@ -96,6 +109,7 @@ pub(super) fn insert(connection: &Connection, chunk: Option<Chunk>) -> Result<us
             to_int(chunk.stored_bytes() as u64),
             chunk.entries,
             chunk.body,
+            chunk.key,
         ])?;
     Ok(chunk.stored_bytes())
 }
@@ -123,6 +137,7 @@ pub(super) fn blobs(connection: &Connection, seq: i64) -> Result<Option<(Vec<u8>
 /// likeliest, which ends soonest after it, is the first.
 fn get(
     connection: &Connection,
+    seal: &Seal,
     namespace: &Namespace,
     id: ActivationId,
 ) -> Result<Option<Arc<Activation>>> {
@@ -136,11 +151,21 @@ fn get(
         let entries = entries(connection, seq)?;
         let index = chunk::entries_of(&entries).position(|entry| entry.id == id);
         if let Some(index) = index {
-            let raw = chunk::unpack(&body(connection, seq)?, b"")?;
+            let raw = unpacked(seal, namespace, &entries, body(connection, seq)?)?;
             return Ok(Some(Arc::new(chunk::record(&entries, &raw, index)?)));
         }
     }
     Ok(None)
+}
+
+/// The records' JSON in a body as it is kept.
+pub(super) fn unpacked(
+    seal: &Seal,
+    namespace: &Namespace,
+    entries: &[u8],
+    body: Vec<u8>,
+) -> Result<Vec<u8>> {
+    chunk::unpack(&chunk::opened(seal, namespace, entries, body)?, b"")
 }
 
 fn entries(connection: &Connection, seq: i64) -> Result<Vec<u8>> {
@@ -163,11 +188,17 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn record(&self, connection: &Connection, index: usize) -> Result<Activation> {
+    fn record(
+        &self,
+        connection: &Connection,
+        (seal, namespace): (&Seal, &Namespace),
+        index: usize,
+    ) -> Result<Activation> {
         let raw = match self.raw.get() {
             Some(raw) => raw,
             None => {
-                let raw = chunk::unpack(&body(connection, self.seq)?, b"")?;
+                let body = body(connection, self.seq)?;
+                let raw = unpacked(seal, namespace, &self.entries, body)?;
                 self.raw.get_or_init(|| raw)
             }
         };
@@ -216,14 +247,21 @@ impl Ord for Candidate {
 /// One list or count under way.
 struct Listing<'a> {
     connection: &'a Connection,
+    /// What opens chunks, and whose they are.
+    opens: (&'a Seal, &'a Namespace),
     filter: &'a ActivationFilter,
     name_hash: Option<u32>,
 }
 
 impl<'a> Listing<'a> {
-    fn new(connection: &'a Connection, filter: &'a ActivationFilter) -> Self {
+    fn new(
+        connection: &'a Connection,
+        opens: (&'a Seal, &'a Namespace),
+        filter: &'a ActivationFilter,
+    ) -> Self {
         Self {
             connection,
+            opens,
             filter,
             name_hash: filter
                 .name
@@ -315,7 +353,7 @@ impl<'a> Listing<'a> {
         let record = match candidate.source {
             Source::Pending(record) => record,
             Source::Stored(chunk, index) => {
-                let record = chunk.record(self.connection, index)?;
+                let record = chunk.record(self.connection, self.opens, index)?;
                 if !self.filter.names(&record) {
                     return Ok(None);
                 }
@@ -395,7 +433,9 @@ impl<'a> Listing<'a> {
                 continue;
             }
             if self.filter.name.is_none()
-                || self.filter.names(&chunk.record(self.connection, index)?)
+                || self
+                    .filter
+                    .names(&chunk.record(self.connection, self.opens, index)?)
             {
                 count += 1;
             }

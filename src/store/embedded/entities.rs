@@ -39,6 +39,26 @@ impl Entities for Embedded {
             .await
     }
 
+    async fn reseal(&self, key: &EntityKey, expect: Revision, body: Arc<str>) -> Result<bool> {
+        let key = key.clone();
+        self.write(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE entities SET body = ?
+                     WHERE namespace = ? AND package = ? AND name = ? AND revision = ?",
+                )?
+                .execute(params![
+                    &*body,
+                    key.namespace.as_str(),
+                    package_text(key.package.as_ref()),
+                    key.name.as_str(),
+                    to_int(expect.0),
+                ])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
     async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {
         // A job that fails is undone as a whole.
         self.write(move |connection| {

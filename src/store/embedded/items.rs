@@ -54,6 +54,32 @@ impl Items for Embedded {
         .await
     }
 
+    async fn reseal(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Revision,
+    ) -> Result<bool> {
+        let namespace = namespace.clone();
+        self.write(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE items SET body = ?
+                     WHERE namespace = ? AND shelf = ? AND name = ? AND revision = ?",
+                )?
+                .execute(params![
+                    &*item.body,
+                    namespace.as_str(),
+                    shelf_number(shelf),
+                    item.name,
+                    to_int(expect.0),
+                ])?;
+            Ok(changed > 0)
+        })
+        .await
+    }
+
     async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool> {
         let (namespace, name) = (namespace.clone(), name.to_owned());
         self.write(move |connection| delete(connection, &namespace, shelf, &name))

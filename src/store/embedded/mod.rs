@@ -58,6 +58,7 @@ mod inbox;
 mod items;
 mod lock;
 mod reader;
+mod reseal;
 mod retention;
 mod schema;
 mod tenants;
@@ -74,6 +75,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::seal::Seal;
 use super::{Error, Result, Store};
 
 use batch::{Job, Urgent};
@@ -160,6 +162,8 @@ struct Embedded {
     inbox: Arc<Inbox>,
     readers: Readers,
     config: Config,
+    /// What encrypts records.
+    seal: Arc<Seal>,
 }
 
 /// Ends the store. Dropped without [`Keeper::close`], it lets the writer finish what waits, but does not wait for it.
@@ -200,7 +204,7 @@ impl Drop for Keeper {
     }
 }
 
-/// Opens the store in `data_dir`, which is made when it is not there.
+/// Opens the store in `data_dir`, which is made when it is not there; records are encrypted as `seal` says.
 ///
 /// Reads and migrates: call it before serving, from a thread that may block.
 ///
@@ -209,8 +213,9 @@ impl Drop for Keeper {
 pub(crate) fn open(
     config: &Config,
     data_dir: &Path,
+    seal: Arc<Seal>,
 ) -> std::result::Result<(Store, Keeper), OpenError> {
-    let (backend, keeper) = build(config, data_dir)?;
+    let (backend, keeper) = build(config, data_dir, seal)?;
     Ok((seams(&backend), keeper))
 }
 
@@ -227,6 +232,7 @@ fn seams(backend: &Arc<Embedded>) -> Store {
 fn build(
     config: &Config,
     data_dir: &Path,
+    seal: Arc<Seal>,
 ) -> std::result::Result<(Arc<Embedded>, Keeper), OpenError> {
     make_folder(data_dir).map_err(|source| OpenError::Folder {
         folder: data_dir.to_owned(),
@@ -248,7 +254,10 @@ fn build(
     }
     let inbox = Arc::new(Inbox::new(config, recovered));
     let readers = Readers::new(data_dir.to_owned(), config.readers);
-    let writer = writer::Writer::new(Arc::clone(&inbox), connection, data_dir, last_seq)?;
+    let writer = {
+        let rest = (last_seq, Arc::clone(&seal));
+        writer::Writer::new(Arc::clone(&inbox), connection, data_dir, rest)?
+    };
     let told = Arc::clone(&inbox);
     let thread = std::thread::Builder::new()
         .name("wisp-store".to_owned())
@@ -271,6 +280,7 @@ fn build(
         inbox,
         readers,
         config: config.clone(),
+        seal,
     });
     Ok((backend, keeper))
 }

@@ -7,15 +7,18 @@
 //! A namespace with little traffic leaves a chunk per flush. Neighbours that are small are put together here, at least
 //! [`MERGE_COUNT`] of them into one, so that a record is rewritten a few times at most and a list reads few rows.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
 use crate::model::{Namespace, Timestamp};
 use crate::store::Result;
+use crate::store::chunk::{self, Chunk, Packer};
+use crate::store::seal::Seal;
 
 use super::activations::{self, DELETE_COUNT};
 use super::error::corrupt;
 use super::{Embedded, from_int, to_int};
-use crate::store::chunk::{self, Chunk, Packer};
 
 /// Fewest neighbours that are put together.
 const MERGE_COUNT: usize = 8;
@@ -72,12 +75,13 @@ impl Embedded {
 
     async fn merge(&self, namespace: &Namespace, rows: Vec<Row>) -> Result<()> {
         let (name, read) = (namespace.clone(), rows.clone());
+        let (seal, opens) = (Arc::clone(&self.seal), Arc::clone(&self.seal));
         let merged = self
             .readers
-            .read(move |connection| merge(connection, &name, &read))
+            .read(move |connection| merge(connection, &opens, &name, &read))
             .await?;
         let Some(chunk) = merged else { return Ok(()) };
-        self.write_unforced(move |connection| replace(connection, &rows, chunk))
+        self.write_unforced(move |connection| replace(connection, &seal, &rows, chunk))
             .await
     }
 
@@ -183,19 +187,25 @@ fn delete(connection: &Connection, rows: &[Row]) -> Result<usize> {
 }
 
 /// One chunk in place of many; `None` when one of them has gone.
-fn merge(connection: &Connection, namespace: &Namespace, rows: &[Row]) -> Result<Option<Chunk>> {
+fn merge(
+    connection: &Connection,
+    seal: &Seal,
+    namespace: &Namespace,
+    rows: &[Row],
+) -> Result<Option<Chunk>> {
     let mut packer = Packer::default();
     // Oldest first, as they were written.
     for row in rows.iter().rev() {
         let Some((entries, body)) = activations::blobs(connection, row.seq)? else {
             return Ok(None);
         };
-        packer.add_chunk(&entries, &chunk::unpack(&body, b"")?)?;
+        let raw = activations::unpacked(seal, namespace, &entries, body)?;
+        packer.add_chunk(&entries, &raw)?;
     }
     Ok(packer.finish(namespace, b""))
 }
 
-fn replace(connection: &Connection, rows: &[Row], chunk: Chunk) -> Result<()> {
+fn replace(connection: &Connection, seal: &Seal, rows: &[Row], chunk: Chunk) -> Result<()> {
     let mut is_there =
         connection.prepare_cached("SELECT 1 FROM chunks WHERE seq = ? AND count = ?")?;
     for row in rows {
@@ -204,7 +214,7 @@ fn replace(connection: &Connection, rows: &[Row], chunk: Chunk) -> Result<()> {
         }
     }
     delete(connection, rows)?;
-    activations::insert(connection, Some(chunk))?;
+    activations::insert(connection, seal, Some(chunk))?;
     Ok(())
 }
 

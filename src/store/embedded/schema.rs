@@ -15,7 +15,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x5769_7370;
 
 /// Step `n` leads from version `n` to version `n + 1`. Steps are only ever appended.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// - An entity outside packages has `''` for its package, which no package can be called.
 /// - `entities.revision` comes from a counter that all entities share, so that a key made anew never sees an old one.
@@ -99,6 +99,13 @@ CREATE TABLE items (
 );
 CREATE INDEX items_by_code ON items (code) WHERE code IS NOT NULL;
 CREATE INDEX items_by_expiry ON items (expires) WHERE expires IS NOT NULL;
+";
+
+/// - `chunks.key` names the key that the body is encrypted with, NULL for none; it is read by its index alone.
+/// - Bodies of entities and items may be encrypted, too, which earlier releases do not know.
+const V3: &str = "
+ALTER TABLE chunks ADD COLUMN key BLOB;
+CREATE INDEX chunks_by_key ON chunks (namespace, key);
 ";
 
 /// Where the database of a data folder is.

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use super::{Config, Keeper, OpenError, open, schema};
 use crate::model::{Activation, ActivationId, Digest, Timestamp};
 use crate::store::items_suite::item;
+use crate::store::seal::{self, Seal};
+use crate::store::sealed::sealed;
 use crate::store::suite::{self, namespace, record};
 use crate::store::{ActivationFilter, Error, Page, Revision, Shelf, Store};
 
@@ -18,7 +20,7 @@ const ALL: Page = Page {
 };
 
 fn open_in(folder: &TempDir) -> (Store, Keeper) {
-    open(&Config::default(), folder.path()).unwrap()
+    open(&Config::default(), folder.path(), Arc::default()).unwrap()
 }
 
 /// What `kill -9` leaves: the files as they are this moment, without the memory of the process.
@@ -45,6 +47,62 @@ async fn the_embedded_store_passes_the_suite() {
         store
     })
     .await;
+}
+
+fn seal(keys: &[u8]) -> Arc<Seal> {
+    use base64::Engine as _;
+    let encoded = |key: &u8| base64::engine::general_purpose::STANDARD.encode([*key; 32]);
+    let keys: Vec<String> = keys.iter().map(encoded).collect();
+    let config = seal::Config {
+        keys: Some(keys.join(" ")),
+        ..seal::Config::default()
+    };
+    Arc::new(Seal::of(&config).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_with_everything_encrypted_as_well() {
+    let (open_stores, seal) = (Mutex::new(Vec::new()), seal(&[1]));
+    suite::all(async || {
+        let folder = TempDir::new().unwrap();
+        let opened = open(&Config::default(), folder.path(), Arc::clone(&seal));
+        let (store, keeper) = opened.unwrap();
+        open_stores.lock().push((folder, keeper));
+        sealed(store, &seal)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn records_are_encrypted_anew_in_steps_and_only_those_that_need_it() {
+    let (folder, guest) = (TempDir::new().unwrap(), namespace("guest"));
+    // One chunk each: without a key, with the first, and with the second.
+    for (number, keys) in [&[][..], &[1], &[2, 1]].into_iter().enumerate() {
+        let opened = open(&Config::default(), folder.path(), seal(keys));
+        let (store, keeper) = opened.unwrap();
+        let record = record("a", 10 + number as u64, number as u128);
+        store.activations.put(Arc::new(record)).unwrap();
+        store.activations.flush().await.unwrap();
+        assert_eq!(count(&store).await, number + 1);
+        keeper.close().await.unwrap();
+    }
+    let opened = open(&Config::default(), folder.path(), seal(&[2]));
+    let (store, keeper) = opened.unwrap();
+    let done = store.activations.reseal(&guest).await.unwrap();
+    assert_eq!((done.count, done.unreadable, done.left), (1, 1, false));
+    keeper.close().await.unwrap();
+    let opened = open(&Config::default(), folder.path(), seal(&[2, 1]));
+    let (store, keeper) = opened.unwrap();
+    let done = store.activations.reseal(&guest).await.unwrap();
+    assert_eq!((done.count, done.unreadable, done.left), (1, 0, false));
+    let done = store.activations.reseal(&guest).await.unwrap();
+    assert_eq!((done.count, done.unreadable, done.left), (0, 0, false));
+    keeper.close().await.unwrap();
+    let opened = open(&Config::default(), folder.path(), seal(&[2]));
+    let (store, _keeper) = opened.unwrap();
+    let every = ActivationFilter::default();
+    let listed = store.activations.list(&guest, &every, ALL).await;
+    assert_eq!(listed.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -122,7 +180,7 @@ async fn settled_work_is_forgotten_no_sooner_than_its_record_is_on_disk() {
         flush_interval_ms: 1,
         ..Config::default()
     };
-    let (store, _keeper) = open(&config, folder.path()).unwrap();
+    let (store, _keeper) = open(&config, folder.path(), Arc::default()).unwrap();
     let guest = namespace("guest");
     for number in 0..200 {
         let made = record("a", 10 + number, u128::from(number));
@@ -186,7 +244,7 @@ fn small_store() -> TestStore {
         pending_bytes_max: 64 << 10,
         ..Config::default()
     };
-    let (backend, keeper) = super::build(&config, folder.path()).unwrap();
+    let (backend, keeper) = super::build(&config, folder.path(), Arc::default()).unwrap();
     TestStore {
         store: super::seams(&backend),
         backend,
@@ -327,7 +385,7 @@ async fn a_namespace_is_cut_to_its_bytes_oldest_first_and_the_space_is_used_agai
         retention_bytes_max: 512 << 10,
         ..Config::default()
     };
-    let (backend, _keeper) = super::build(&config, folder.path()).unwrap();
+    let (backend, _keeper) = super::build(&config, folder.path(), Arc::default()).unwrap();
     let store = super::seams(&backend);
     let mut sizes = Vec::new();
     for round in 0..6u128 {
@@ -385,7 +443,7 @@ async fn many_small_chunks_become_few_and_hold_the_same_records() {
 async fn a_second_server_is_told_who_has_the_folder() {
     let folder = TempDir::new().unwrap();
     let (_store, keeper) = open_in(&folder);
-    let refused = open(&Config::default(), folder.path()).expect_err("locked");
+    let refused = open(&Config::default(), folder.path(), Arc::default()).expect_err("locked");
     let text = refused.to_string();
     assert!(matches!(refused, OpenError::Locked { .. }), "{text}");
     assert!(
@@ -401,7 +459,12 @@ async fn a_second_server_is_told_who_has_the_folder() {
 #[test]
 fn a_folder_that_cannot_be_written_is_named() {
     // Not even the superuser may make files there.
-    let refused = open(&Config::default(), Path::new("/proc/self/task")).expect_err("no folder");
+    let refused = open(
+        &Config::default(),
+        Path::new("/proc/self/task"),
+        Arc::default(),
+    )
+    .expect_err("no folder");
     let text = refused.to_string();
     assert!(matches!(refused, OpenError::Folder { .. }), "{text}");
     assert!(text.contains("/proc/self/task"), "{text}");
@@ -416,7 +479,7 @@ fn other_formats_are_refused_and_left_as_they_are() {
         connection.execute_batch(sql).unwrap();
         drop(connection);
         let before = std::fs::read(&file).unwrap();
-        let refused = open(&Config::default(), folder.path()).expect_err("foreign");
+        let refused = open(&Config::default(), folder.path(), Arc::default()).expect_err("foreign");
         assert_eq!(std::fs::read(&file).unwrap(), before);
         refused.to_string()
     };
@@ -426,7 +489,7 @@ fn other_formats_are_refused_and_left_as_they_are() {
     assert!(newer.contains("format version 99"), "{newer}");
 
     std::fs::write(&file, [7; 10_000]).unwrap();
-    let garbage = open(&Config::default(), folder.path()).expect_err("garbage");
+    let garbage = open(&Config::default(), folder.path(), Arc::default()).expect_err("garbage");
     assert!(garbage.to_string().contains("wisp.db"), "{garbage}");
 }
 
@@ -466,7 +529,7 @@ async fn a_folder_of_an_earlier_version_is_migrated_and_keeps_what_it_holds() {
         .unwrap()
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version as usize, schema::MIGRATIONS.len());
     // And once more, with nothing to migrate.
     let (store, _keeper) = open_in(&folder);
     let count = store.items.count(&guest, Shelf::Revisions, "").await;

@@ -22,14 +22,15 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use crate::model::ActivationId;
+use crate::model::{ActivationId, Namespace};
+use crate::store::chunk::Packer;
+use crate::store::seal::Seal;
 use crate::store::{Error, Result};
 use crate::telemetry::metrics;
 
 use super::batch::{Batch, Lazy, Urgent};
 use super::inbox::{AcceptedEntry, Inbox};
 use super::{OpenError, accepted, activations, schema};
-use crate::store::chunk::Packer;
 
 /// Bytes written to the log after which it is moved into the file: a balance between how much the disk is given to
 /// flush at one time, which commits then wait for, and how often a page is written that changes often.
@@ -46,6 +47,7 @@ pub(super) struct Writer {
     connection: Connection,
     checkpointer: Checkpointer,
     packer: Packer,
+    seal: Arc<Seal>,
     /// Of the next piece of accepted work.
     next_seq: i64,
     is_synchronous: bool,
@@ -58,7 +60,7 @@ impl Writer {
         inbox: Arc<Inbox>,
         connection: Connection,
         folder: &Path,
-        last_seq: i64,
+        (last_seq, seal): (i64, Arc<Seal>),
     ) -> std::result::Result<Self, OpenError> {
         let failed = |source| OpenError::Database {
             file: schema::file_in(folder),
@@ -73,6 +75,7 @@ impl Writer {
             connection,
             checkpointer,
             packer: Packer::default(),
+            seal,
             next_seq: last_seq + 1,
             is_synchronous: true,
             trouble: None,
@@ -216,11 +219,10 @@ impl Writer {
                     tracing::error!(%error, activation = %record.id, "a record was dropped");
                 }
                 if self.packer.is_full() {
-                    bytes +=
-                        activations::insert(&self.connection, self.packer.finish(namespace, b""))?;
+                    bytes += self.write_chunk(namespace)?;
                 }
             }
-            bytes += activations::insert(&self.connection, self.packer.finish(namespace, b""))?;
+            bytes += self.write_chunk(namespace)?;
         }
         // Work that is settled in the same breath need not be noted as begun.
         let mut begun = lazy.notes.begun.clone();
@@ -236,6 +238,12 @@ impl Writer {
             }
         }
         Ok(bytes)
+    }
+
+    /// Closes the chunk that is being packed; bytes it added.
+    fn write_chunk(&mut self, namespace: &Namespace) -> Result<usize> {
+        let chunk = self.packer.finish(namespace, b"");
+        activations::insert(&self.connection, &self.seal, chunk)
     }
 
     fn seq_of(&self, id: ActivationId, fresh: &Fresh) -> Option<i64> {

@@ -131,6 +131,13 @@ static WRITE: Script = Script::new(concat!(
      return answer",
 ));
 
+/// KEYS entity; ARGV expect, body.
+static RESEAL: Script = Script::new(
+    "if redis.call('HGET', KEYS[1], 'r') ~= ARGV[1] then return 0 end \
+     redis.call('HSET', KEYS[1], 'b', ARGV[2]) \
+     return 1",
+);
+
 /// KEYS list, entities; ARGV first, last.
 static LIST: Script = Script::new(
     "local found = {} \
@@ -211,6 +218,13 @@ impl Entities for Redis {
         }
         self.release(&key.namespace, &parts.text()?).await;
         Ok(())
+    }
+
+    async fn reseal(&self, key: &EntityKey, expect: Revision, body: Arc<str>) -> Result<bool> {
+        let name = self.keys.entity(key);
+        let mut reseal = RESEAL.call(&[&name]);
+        reseal.arg(expect.0).arg(&*body);
+        self.call(&RESEAL, &reseal, &name).await
     }
 
     async fn write(&self, changes: Vec<Change>) -> Result<Vec<Option<Revision>>> {

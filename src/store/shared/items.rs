@@ -69,6 +69,14 @@ static PUT: Script = Script::new(concat!(
      return {'ok', revision, goes}",
 ));
 
+/// KEYS item, size; ARGV expect, body.
+static RESEAL: Script = Script::new(
+    "if redis.call('HGET', KEYS[1], 'r') ~= ARGV[1] then return 0 end \
+     redis.call('INCRBY', KEYS[2], #ARGV[2] - redis.call('HSTRLEN', KEYS[1], 'b')) \
+     redis.call('HSET', KEYS[1], 'b', ARGV[2]) \
+     return 1",
+);
+
 /// KEYS item.
 static GET: Script = Script::new(concat!(
     now!(),
@@ -202,6 +210,20 @@ impl Items for Redis {
                 _ => return Err(Error::Conflict),
             }
         }
+    }
+
+    async fn reseal(
+        &self,
+        namespace: &Namespace,
+        shelf: Shelf,
+        item: Item,
+        expect: Revision,
+    ) -> Result<bool> {
+        let name = self.keys.item(namespace, shelf, &item.name);
+        let size = self.keys.size(namespace, shelf);
+        let mut reseal = RESEAL.call(&[&name, &size]);
+        reseal.arg(expect.0).arg(&*item.body);
+        self.call(&RESEAL, &reseal, &name).await
     }
 
     async fn delete(&self, namespace: &Namespace, shelf: Shelf, name: &str) -> Result<bool> {

@@ -54,7 +54,7 @@ async fn fill_up(small: PathBuf) {
     std::fs::write(&filler, vec![1; 40 << 20]).expect("the filler fits");
     let folder = small.join("data");
     let config = embedded::Config::default();
-    let (store, keeper) = embedded::open(&config, &folder).expect("opens");
+    let (store, keeper) = embedded::open(&config, &folder, Arc::default()).expect("opens");
     let guest = namespace(0);
     let accept = async |number: u64| {
         let mut work: Vec<u8> = Vec::with_capacity(64 << 10);
@@ -93,7 +93,7 @@ async fn fill_up(small: PathBuf) {
     accept(kept).await.expect("there is room");
     store.activations.flush().await.expect("there is room");
     keeper.close().await.expect("closes");
-    let (store, keeper) = embedded::open(&config, &folder).expect("opens again");
+    let (store, keeper) = embedded::open(&config, &folder, Arc::default()).expect("opens again");
     let pending = store.accepted.pending().await.expect("read").len();
     let mut stored = 0;
     for number in 0..10 {
@@ -110,7 +110,7 @@ async fn fill_up(small: PathBuf) {
 }
 
 async fn measure(folder: PathBuf) {
-    let (store, keeper) = embedded::open(&embedded::Config::default(), &folder).expect("opens");
+    let (store, keeper) = embedded::open(&embedded::Config::default(), &folder, Arc::default()).expect("opens");
     println!(
         "{:34} {:>9} {:>10} {:>9} {:>9}",
         "", "per s", "CPU µs/op", "p50 µs", "p99 µs"
