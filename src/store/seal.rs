@@ -291,9 +291,9 @@ impl Seal {
             Ok(noted) => {
                 if !self.opens_check(&noted).0 {
                     return Err(format!(
-                        "the parameters in this data folder are encrypted with a key that is not configured ({} are). \
+                        "this data folder is encrypted with a key that is not configured ({} are). \
                          Give it with keys or keys_file in the [encryption] section, or WISP_ENCRYPTION_KEYS; it may come \
-                         after a new one. If it is lost, so are the values: remove {name} to start without them",
+                         after a new one. If it is lost, so is what it encrypts: remove {name} to start without that",
                         self.keys.len()
                     ));
                 }

@@ -10,22 +10,34 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::seal::{Place, Seal};
-use super::{Accepted, Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store};
+use super::{Accepted, Error, Expect, Item, Items, Page, Pending, Result, Revision, Shelf, Store};
 use crate::model::{ActivationId, Namespace, Timestamp};
 
-/// `store` with everything encrypted that is not in the store itself.
+/// `store` with everything encrypted that is not in the store itself. Without keys too what is encrypted is recognised.
 pub(crate) fn sealed(store: Store, seal: &Arc<Seal>) -> Store {
-    if !seal.has_keys() {
-        return store;
-    }
-    let seal = || Arc::clone(seal);
+    let items = Arc::new(SealedItems {
+        inner: store.items,
+        seal: Arc::clone(seal),
+    });
+    let accepted: Arc<dyn Accepted> = match seal.has_keys() {
+        true => Arc::new(Sealed::new(store.accepted, Arc::clone(seal))),
+        false => store.accepted,
+    };
     Store {
-        items: Arc::new(SealedItems {
-            inner: store.items,
-            seal: seal(),
-        }),
-        accepted: Arc::new(Sealed::new(store.accepted, seal())),
+        items,
+        accepted,
         ..store
+    }
+}
+
+/// What can be read: what no key opens must not take everything else with it.
+fn readable(item: Result<Item>, namespace: &Namespace) -> Option<Result<Item>> {
+    match item {
+        Err(Error::Corrupt(why)) => {
+            tracing::error!(%namespace, why, "something is left out of a list");
+            None
+        }
+        other => Some(other),
     }
 }
 
@@ -65,7 +77,7 @@ pub(super) fn open_item(
     Ok(item)
 }
 
-/// Items whose bodies are encrypted.
+/// Items whose bodies are encrypted. A list has none that no key opens.
 struct SealedItems {
     inner: Arc<dyn Items>,
     seal: Arc<Seal>,
@@ -122,6 +134,7 @@ impl Items for SealedItems {
         let opened = found.into_iter();
         opened
             .map(|item| open_item(&self.seal, namespace, shelf, item))
+            .filter_map(|item| readable(item, namespace))
             .collect()
     }
 
@@ -139,8 +152,10 @@ impl Items for SealedItems {
 
     async fn everywhere(&self, shelf: Shelf) -> Result<Vec<(Namespace, Item)>> {
         let found = self.inner.everywhere(shelf).await?;
-        let opened = found.into_iter().map(|(namespace, item)| {
-            open_item(&self.seal, &namespace, shelf, item).map(|item| (namespace, item))
+        let opened = found.into_iter().filter_map(|(namespace, item)| {
+            let item = open_item(&self.seal, &namespace, shelf, item);
+            let item = readable(item, &namespace)?;
+            Some(item.map(|item| (namespace, item)))
         });
         opened.collect()
     }

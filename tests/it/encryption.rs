@@ -371,8 +371,9 @@ fn everything_is_under_the_new_key_once_it_was_asked_for_beside_what_is_served()
 
 #[test]
 fn what_no_key_opens_is_told_and_left_and_the_rest_is_encrypted_anew() {
-    let server = Server::start(&keys(ONE));
+    let server = Server::start(&format!("{FEEDS}{}", keys(ONE)));
     let first = server.tenant();
+    keep_everything(&first);
     first.put_action_with("old", ECHO, secret("old"));
     let lost = first.invoke("old", &json!({})).expect(200).json();
     stop(&server);
@@ -386,11 +387,25 @@ fn what_no_key_opens_is_told_and_left_and_the_rest_is_encrypted_anew() {
     let least = 1 + u64::from(records_are_encrypted());
     let unreadable = counts["unreadable"].as_u64();
     assert!(unreadable.is_some_and(|count| count >= least), "{counts}");
+    let id = lost["activationId"].as_str().expect("an id");
     if records_are_encrypted() {
-        let id = lost["activationId"].as_str().expect("an id");
         let reply = tenant.get(&format!("activations/{id}")).expect(500).json();
         assert_eq!(reply["error"], "Resource is corrupted and cannot be read.");
     }
-    let result = tenant.result("new", &json!({})).expect(200).json();
-    assert_eq!(result, json!({ "secret": "new" }));
+    let called = tenant.invoke("new", &json!({})).expect(200).json();
+    assert_eq!(called["response"]["result"], json!({ "secret": "new" }));
+    // Lists go on without what cannot be read, and so does the server without any key.
+    let listed = tenant.get("activations?docs=true").expect(200).text();
+    assert!(listed.contains(called["activationId"].as_str().expect("an id")));
+    assert_eq!(listed.contains(id), !records_are_encrypted());
+    assert_eq!(tenant.get("deadletters").expect(200).json(), json!([]));
+    stop(&server);
+    if records_are_encrypted() {
+        fs::remove_file(server.data().join("encryption.check")).expect("a check");
+        let server = server.restart_with("");
+        let tenant = at(&first, &server);
+        tenant.get("activations").expect(200);
+        tenant.put_action_with("plain", ECHO, secret("plain"));
+        tenant.result("plain", &json!({})).expect(200);
+    }
 }

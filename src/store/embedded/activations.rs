@@ -15,7 +15,7 @@ use crate::model::{Activation, ActivationId, Namespace, Timestamp};
 use crate::store::chunk::{self, Chunk, Entry};
 use crate::store::reseal::Records;
 use crate::store::seal::Seal;
-use crate::store::{ActivationFilter, Activations, Page, Result};
+use crate::store::{ActivationFilter, Activations, Error, Page, Result};
 
 use super::{Embedded, from_int, to_int};
 
@@ -184,25 +184,35 @@ fn body(connection: &Connection, seq: i64) -> Result<Vec<u8>> {
 struct Loaded {
     seq: i64,
     entries: Vec<u8>,
-    raw: OnceCell<Vec<u8>>,
+    /// `None` when it cannot be read.
+    raw: OnceCell<Option<Vec<u8>>>,
 }
 
 impl Loaded {
+    /// `None` in a chunk that cannot be read: it must not take the rest of a list with it.
     fn record(
         &self,
         connection: &Connection,
         (seal, namespace): (&Seal, &Namespace),
         index: usize,
-    ) -> Result<Activation> {
+    ) -> Result<Option<Activation>> {
         let raw = match self.raw.get() {
             Some(raw) => raw,
             None => {
                 let body = body(connection, self.seq)?;
-                let raw = unpacked(seal, namespace, &self.entries, body)?;
+                let raw = match unpacked(seal, namespace, &self.entries, body) {
+                    Err(Error::Corrupt(why)) => {
+                        tracing::error!(%namespace, why, "records are left out of a list");
+                        None
+                    }
+                    raw => Some(raw?),
+                };
                 self.raw.get_or_init(|| raw)
             }
         };
-        chunk::record(&self.entries, raw, index)
+        let raw = raw.as_ref();
+        raw.map(|raw| chunk::record(&self.entries, raw, index))
+            .transpose()
     }
 }
 
@@ -354,9 +364,9 @@ impl<'a> Listing<'a> {
             Source::Pending(record) => record,
             Source::Stored(chunk, index) => {
                 let record = chunk.record(self.connection, self.opens, index)?;
-                if !self.filter.names(&record) {
+                let Some(record) = record.filter(|record| self.filter.names(record)) else {
                     return Ok(None);
-                }
+                };
                 Arc::new(record)
             }
         };
@@ -432,11 +442,13 @@ impl<'a> Listing<'a> {
             if !self.may_match(entry) || waiting.contains(&entry.id) {
                 continue;
             }
-            if self.filter.name.is_none()
-                || self
-                    .filter
-                    .names(&chunk.record(self.connection, self.opens, index)?)
-            {
+            let is_meant = match self.filter.name {
+                None => true,
+                Some(_) => chunk
+                    .record(self.connection, self.opens, index)?
+                    .is_some_and(|record| self.filter.names(&record)),
+            };
+            if is_meant {
                 count += 1;
             }
         }

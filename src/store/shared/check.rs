@@ -35,7 +35,7 @@ impl Shared {
             };
             if !opens {
                 return Err(format!(
-                    "the parameters in this cluster are encrypted with a key that is not configured here ({} are). All nodes \
+                    "this cluster is encrypted with a key that is not configured here ({} are). All nodes \
                      have the same: give it with keys or keys_file in the [encryption] section, or WISP_ENCRYPTION_KEYS; it \
                      may come after a new one, once every node has that. If it is lost, so are the values: remove the key \
                      {key} from Redis to start without them",
