@@ -100,12 +100,14 @@ impl Resealer {
         for shelf in SHELVES {
             self.items(namespace, shelf, &mut step).await?;
         }
-        step.left = step.is_full();
-        if !step.left {
+        if !step.is_full() {
             let records = self.raw.activations.reseal(namespace).await?;
-            (step.records, step.left) = (records.count, records.left);
+            step.records = records.count;
             step.unreadable += records.unreadable;
+            step.left = records.left;
         }
+        // Lists that change while they are read may hide something: done is what a whole step finds nothing in.
+        step.left |= step.entities + step.items + step.records + step.keys > 0;
         Ok(step)
     }
 

@@ -282,7 +282,7 @@ fn everything_is_kept(tenant: &Tenant, id: &str) {
     let path = "/api/v1/namespaces/whisk.system/actions/alarms/alarm?blocking=true&result=true";
     let alarm = tenant.post(path, &alarm).expect(200).json();
     assert_eq!(
-        alarm["config"]["trigger_payload"]["note"], "of-the-alarm",
+        alarm["config"]["payload"]["note"], "of-the-alarm",
         "{alarm}"
     );
     for (query, text) in [("&revision=1", "of-the-past"), ("", "of-the-present")] {
@@ -353,7 +353,10 @@ fn everything_is_under_the_new_key_once_it_was_asked_for_beside_what_is_served()
         };
         at_least("entities", 2);
         at_least("items", 3);
-        at_least("records", if records_are_encrypted() { 2 } else { 0 });
+        // At a start, chunks may be put together, and what comes of that is under the key in use by itself.
+        if then == ONE && records_are_encrypted() {
+            at_least("records", 2);
+        }
         assert_eq!(counts.1["unreadable"], 0);
         // Again, there is nothing to do.
         let (code, again) = reencrypt(&server);

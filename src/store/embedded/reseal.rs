@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::model::Namespace;
 use crate::store::chunk;
@@ -21,7 +21,6 @@ const STEP_COUNT: usize = 32;
 
 /// A chunk as it was found, and as it is to be.
 struct Found {
-    seq: i64,
     count: usize,
     before: Vec<u8>,
     /// What no key opens is an error, which is about this chunk alone.
@@ -36,55 +35,87 @@ impl Embedded {
         let Some(key) = self.seal.key_name() else {
             return Ok(records);
         };
-        let mut after = 0;
-        for _ in 0..STEP_COUNT {
-            let (namespace, seal) = (namespace.clone(), Arc::clone(&self.seal));
-            let found = self
+        let (mut after, mut steps) = (0, 0);
+        while steps < STEP_COUNT {
+            let name = namespace.clone();
+            let stale = self
                 .readers
-                .read(move |connection| find(connection, (&seal, key), &namespace, after))
+                .read(move |connection| stale(connection, &name, key, after))
                 .await?;
-            let Some(found) = found else {
+            if stale.is_empty() {
                 return Ok(records);
-            };
-            after = found.seq;
-            match found.body {
-                Err(Error::Corrupt(why)) => {
-                    tracing::warn!(why, "what no key opens is left as it is");
-                    records.unreadable += 1;
-                }
-                Err(error) => return Err(error),
-                Ok(body) => {
-                    let count = found.count;
-                    let is_done = self.write_unforced(move |connection| {
-                        let bytes = found.stored_bytes;
-                        replace(connection, found.seq, (&found.before, &body, bytes), key)
-                    });
-                    records.count += if is_done.await? { count } else { 0 };
-                }
+            }
+            for seq in stale {
+                after = seq;
+                steps += usize::from(self.reseal_chunk(namespace, seq, &mut records).await?);
             }
         }
         records.left = true;
         Ok(records)
     }
+
+    /// Whether it could be encrypted anew.
+    async fn reseal_chunk(
+        &self,
+        namespace: &Namespace,
+        seq: i64,
+        records: &mut Records,
+    ) -> Result<bool> {
+        let (name, seal) = (namespace.clone(), Arc::clone(&self.seal));
+        let found = self
+            .readers
+            .read(move |connection| find(connection, &seal, &name, seq))
+            .await?;
+        let Some(found) = found else {
+            return Ok(false);
+        };
+        let body = match found.body {
+            Err(Error::Corrupt(why)) => {
+                tracing::warn!(why, "what no key opens is left as it is");
+                records.unreadable += 1;
+                return Ok(false);
+            }
+            body => body?,
+        };
+        let (count, key) = (found.count, self.seal.key_name());
+        let is_done = self.write_unforced(move |connection| {
+            replace(
+                connection,
+                seq,
+                (&found.before, &body, found.stored_bytes),
+                key,
+            )
+        });
+        records.count += if is_done.await? { count } else { 0 };
+        Ok(true)
+    }
 }
 
-/// The first chunk after `after` that is under another key or none.
+/// Some chunks that are under another key or none, from the first after `after`.
+fn stale(
+    connection: &Connection,
+    namespace: &Namespace,
+    key: KeyName,
+    after: i64,
+) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq FROM chunks INDEXED BY chunks_by_key
+         WHERE namespace = ? AND (key IS NULL OR key <> ?) AND seq > ? ORDER BY seq LIMIT ?",
+    )?;
+    let limit = to_int(STEP_COUNT as u64);
+    let rows = statement.query_map(params![namespace.as_str(), key, after, limit], |row| {
+        row.get(0)
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A chunk, if it is still there.
 fn find(
     connection: &Connection,
-    (seal, key): (&Seal, KeyName),
+    seal: &Seal,
     namespace: &Namespace,
-    after: i64,
+    seq: i64,
 ) -> Result<Option<Found>> {
-    let seq: Option<i64> = connection
-        .prepare_cached(
-            "SELECT seq FROM chunks INDEXED BY chunks_by_key
-             WHERE namespace = ? AND (key IS NULL OR key <> ?) AND seq > ? ORDER BY seq LIMIT 1",
-        )?
-        .query_row(params![namespace.as_str(), key, after], |row| row.get(0))
-        .optional()?;
-    let Some(seq) = seq else {
-        return Ok(None);
-    };
     let Some((entries, before)) = activations::blobs(connection, seq)? else {
         return Ok(None);
     };
@@ -92,7 +123,6 @@ fn find(
     let body = seal.open_bytes(place, before.clone());
     let body = body.and_then(|plain| seal.close_bytes(place, plain));
     Ok(Some(Found {
-        seq,
         count: chunk::entries_of(&entries).count(),
         stored_bytes: entries.len() + body.as_ref().map_or(0, Vec::len),
         before,
@@ -104,7 +134,7 @@ fn replace(
     connection: &Connection,
     seq: i64,
     (before, body, bytes): (&[u8], &[u8], usize),
-    key: KeyName,
+    key: Option<KeyName>,
 ) -> Result<bool> {
     let changed = connection
         .prepare_cached(

@@ -529,7 +529,7 @@ async fn a_folder_of_an_earlier_version_is_migrated_and_keeps_what_it_holds() {
         .unwrap()
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version as usize, schema::MIGRATIONS.len());
+    assert_eq!(usize::try_from(version), Ok(schema::MIGRATIONS.len()));
     // And once more, with nothing to migrate.
     let (store, _keeper) = open_in(&folder);
     let count = store.items.count(&guest, Shelf::Revisions, "").await;
