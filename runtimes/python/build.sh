@@ -68,7 +68,8 @@ if [ ! -e cross/Makefile ]; then
     cd cross
     export CONFIG_SITE=$build/cpython/Tools/wasm/config.site-wasm32-wasi
     export CC=$cc CPP="$cc -E" AR=llvm-ar-22 RANLIB=llvm-ranlib-22 PKG_CONFIG=false
-    export CFLAGS="-g0 -w" OPT="-DNDEBUG -O2"
+    # Hashes of texts are engine/hash.c's (Py_HASH_EXTERNAL).
+    export CFLAGS="-g0 -w -DPy_HASH_ALGORITHM=0" OPT="-DNDEBUG -O2"
     export ZLIB_CFLAGS="-I$build/zlib" ZLIB_LIBS="$build/libz.a"
     # What needs sockets, processes, terminals or shared libraries.
     for module in _ctypes _socket _posixsubprocess termios fcntl mmap resource readline _sqlite3 select; do
@@ -89,10 +90,12 @@ cp -r cpython/Lib/encodings stage/lib/
 cp "$here/lib/_wisp_archive.py" stage/lib/
 
 # --- the engine ---
-$cc -O2 -Wall -Icpython/Include -Icpython/Include/internal -Icross -DPy_BUILD_CORE=1 -D_WASI_EMULATED_SIGNAL \
-  -c "$here/engine/engine.c" -o engine.o
+for part in engine hash; do
+  $cc -O2 -Wall -Icpython/Include -Icpython/Include/internal -Icross -DPy_BUILD_CORE=1 -DPy_HASH_ALGORITHM=0 -D_WASI_EMULATED_SIGNAL \
+    -c "$here/engine/$part.c" -o "$part.o"
+done
 $cc -nostartfiles -Wl,--no-entry -Wl,--export-memory -Wl,-z,stack-size=2097152 -Wl,--stack-first -Wl,--gc-sections -Wl,--strip-all \
-  engine.o cross/libpython3.13.a cross/Modules/_decimal/libmpdec/libmpdec.a cross/Modules/expat/libexpat.a \
+  engine.o hash.o cross/libpython3.13.a cross/Modules/_decimal/libmpdec/libmpdec.a cross/Modules/expat/libexpat.a \
   cross/Modules/_hacl/libHacl_Hash_SHA2.a libz.a \
   -ldl -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks -lm -o raw.wasm
 

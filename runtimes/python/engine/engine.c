@@ -50,6 +50,10 @@ static PyObject *scanner, *encoder, *markers, *empty, *zero;
 static uint32_t runs;
 static PyObject *out_flush, *err_flush, *environ_data;
 
+/* hash.c */
+void hash_seal(void);
+void hash_wake(void);
+
 static uint64_t packed(const void *bytes, size_t len) { return ((uint64_t)(uintptr_t)bytes << 32) | (uint32_t)len; }
 
 /* Ends an instance in which the engine itself can no longer be trusted. */
@@ -278,7 +282,7 @@ static void start_interpreter(void) {
     config.install_signal_handlers = 0;
     config.write_bytecode = 0;
     config.buffered_stdio = 1;
-    /* Hashes are in the image, so their seed is: known to all, whatever it is. A fixed one makes builds alike. */
+    /* Of no effect on hashes, which hash.c makes; it keeps what else is drawn from it alike in all builds. */
     config.use_hash_seed = 1;
     config.hash_seed = 313;
     config.pathconfig_warnings = 0;
@@ -362,6 +366,7 @@ EXPORT("wisp_init") void wisp_init(void) {
     find_functions(engine);
     rehearse(engine);
     make_immortal();
+    hash_seal();
     /* What libc learned about directories belongs to the build. */
     __wasilibc_reset_preopens();
 }
@@ -422,6 +427,7 @@ static PyObject *failed_answer(PyObject *reporter) {
 }
 
 EXPORT("wisp_prepare") uint64_t wisp_prepare(char *package, int32_t len) {
+    hash_wake();
     PyObject *woken = PyObject_CallNoArgs(fn_wake);
     if (!woken || refresh_environment() < 0) broken("waking up");
     PyObject *view = PyMemoryView_FromMemory(package, len, PyBUF_READ);
@@ -432,6 +438,7 @@ EXPORT("wisp_prepare") uint64_t wisp_prepare(char *package, int32_t len) {
 }
 
 EXPORT("wisp_load") uint64_t wisp_load(char *blob, int32_t len) {
+    hash_wake();
     PyObject *woken = PyObject_CallNoArgs(fn_wake);
     if (!woken || refresh_environment() < 0) broken("waking up");
     Py_DECREF(woken);
