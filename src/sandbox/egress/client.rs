@@ -18,7 +18,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use wasmtime_wasi_http::Error as WasiError;
 
 use super::dial::{Dialer, Stream, Target};
-use super::{Body, Config, Each, Error, Patience, Place, Share, Usage};
+use super::flow::{Flows, Share, Toll};
+use super::{Body, Config, Error, Patience, Place, Usage};
 
 /// Largest head of an answer, and most of its body that is read at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -30,7 +31,7 @@ pub(in crate::sandbox) struct Client {
     config: Config,
     dialer: Dialer,
     connections: Arc<Semaphore>,
-    each: Arc<Each>,
+    flows: Flows,
 }
 
 /// The connection behind an answer: to be polled until it ends, for as long as the answer is wanted.
@@ -45,7 +46,7 @@ impl Client {
         Ok(Arc::new(Self {
             dialer: Dialer::new(&config)?,
             connections: Arc::new(Semaphore::new(config.connections_max.max(1))),
-            each: Arc::default(),
+            flows: Flows::new(config.requests_max_each, config.bytes_per_minute_each),
             config,
         }))
     }
@@ -73,7 +74,7 @@ impl Client {
     /// Whether nothing is open.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.each.is_empty()
+        self.flows.is_idle()
     }
 
     /// Sends `request` and waits for the head of the answer.
@@ -91,7 +92,7 @@ impl Client {
             return Err(Error::Uri("tunnels (CONNECT) are not supported".to_owned()));
         }
         let place = Place::take(&usage, self.config.instance_connections_max)?;
-        let share = Share::take(&self.each, &usage, self.config.requests_max_each)?;
+        let share = self.flows.take(&usage)?;
         let permit = Arc::clone(&self.connections).try_acquire_owned();
         let permit = permit.map_err(|_| {
             Error::Busy("the server has too many outbound connections; try again".to_owned())
@@ -111,7 +112,7 @@ impl Client {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;
-        let request = self.outgoing(request, &usage);
+        let request = self.outgoing(request, &usage, share.toll());
         let answer = answer(sender, request, connection);
         let answer = timeout(patience.first_byte, answer).await;
         let (response, connection) = answer
@@ -121,6 +122,8 @@ impl Client {
             incoming,
             left: self.config.response_bytes_max,
             usage,
+            toll: share.toll(),
+            held: None,
             idle: Idle::new(patience.between_bytes),
             _place: place,
             _share: share,
@@ -130,7 +133,12 @@ impl Client {
     }
 
     /// The request as it goes over the wire: the path alone, its body counted.
-    fn outgoing(&self, request: Request<Body>, usage: &Arc<Usage>) -> Request<Outgoing> {
+    fn outgoing(
+        &self,
+        request: Request<Body>,
+        usage: &Arc<Usage>,
+        toll: Toll,
+    ) -> Request<Outgoing> {
         let (mut parts, inner) = request.into_parts();
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
@@ -138,6 +146,8 @@ impl Client {
             inner,
             left: self.config.request_bytes_max,
             usage: Arc::clone(usage),
+            toll,
+            held: None,
         };
         Request::from_parts(parts, body)
     }
@@ -181,6 +191,9 @@ pub(in crate::sandbox) struct Outgoing {
     inner: Body,
     left: u64,
     usage: Arc<Usage>,
+    toll: Toll,
+    /// What the toll keeps waiting.
+    held: Option<Frame<Bytes>>,
 }
 
 impl HttpBody for Outgoing {
@@ -192,18 +205,27 @@ impl HttpBody for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-            && take(&mut this.left, &this.usage.sent, data.len()).is_none()
-        {
-            return Poll::Ready(Some(Err(WasiError::HttpRequestBodySize(None))));
+        let frame = match this.held.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(Pin::new(&mut this.inner).poll_frame(cx)),
+        };
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame);
+        };
+        if let Some(data) = frame.data_ref() {
+            if this.toll.poll_pass(data.len(), cx).is_pending() {
+                this.held = Some(frame);
+                return Poll::Pending;
+            }
+            if take(&mut this.left, &this.usage.sent, data.len()).is_none() {
+                return Poll::Ready(Some(Err(WasiError::HttpRequestBodySize(None))));
+            }
         }
-        Poll::Ready(frame)
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.held.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -243,6 +265,8 @@ pub(in crate::sandbox) struct Answered {
     incoming: Incoming,
     left: u64,
     usage: Arc<Usage>,
+    toll: Toll,
+    held: Option<Frame<Bytes>>,
     idle: Idle,
     _place: Place,
     _share: Share,
@@ -258,26 +282,35 @@ impl HttpBody for Answered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, WasiError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Pending => {
-                ready!(this.idle.poll_over(cx));
-                Poll::Ready(Some(Err(WasiError::ConnectionReadTimeout)))
-            }
-            Poll::Ready(frame) => {
-                this.idle.waits = false;
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                    && take(&mut this.left, &this.usage.received, data.len()).is_none()
-                {
-                    return Poll::Ready(Some(Err(WasiError::HttpResponseBodySize(None))));
+        let frame = match this.held.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => match Pin::new(&mut this.incoming).poll_frame(cx) {
+                Poll::Pending => {
+                    ready!(this.idle.poll_over(cx));
+                    return Poll::Ready(Some(Err(WasiError::ConnectionReadTimeout)));
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(WasiError::from)))
+                Poll::Ready(frame) => frame,
+            },
+        };
+        // A wait from here on is ours, not the other side's.
+        this.idle.waits = false;
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame.map(|frame| frame.map_err(WasiError::from)));
+        };
+        if let Some(data) = frame.data_ref() {
+            if this.toll.poll_pass(data.len(), cx).is_pending() {
+                this.held = Some(frame);
+                return Poll::Pending;
+            }
+            if take(&mut this.left, &this.usage.received, data.len()).is_none() {
+                return Poll::Ready(Some(Err(WasiError::HttpResponseBodySize(None))));
             }
         }
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.held.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) instance_connections_max: usize,
     /// Requests that the guests of one namespace have open at a time.
     pub(crate) requests_max_each: usize,
+    /// Bytes of bodies, sent and received, that the guests of one namespace move in a minute; 0: any number.
+    pub(crate) bytes_per_minute_each: u64,
     /// Connections all guests of this server have open at a time; each is a file descriptor.
     pub(crate) connections_max: usize,
     /// Names looked up at one time; each takes a thread of the system's resolver.
@@ -63,6 +65,7 @@ impl Default for Config {
             response_bytes_max: 1 << 30,
             instance_connections_max: 32,
             requests_max_each: 1024,
+            bytes_per_minute_each: 8 << 30,
             connections_max: 4096,
             lookups_max: 64,
             api_hosts: Vec::new(),

@@ -7,12 +7,14 @@
 //! - what is judged is what is dialled: a name is resolved once, and only addresses that passed are connected to;
 //! - nothing follows a redirect by itself: whoever does makes a request of its own, which is judged anew;
 //! - a request belongs to the run that made it and ends with it;
-//! - connections, lookups, waits, heads and bodies are bounded, for an instance and for the node, and requests for a namespace.
+//! - connections, lookups, waits, heads and bodies are bounded, for an instance and for the node;
+//!   requests and the bytes of a minute for a namespace ([`flow`]).
 
 mod address;
 mod client;
 mod config;
 mod dial;
+mod flow;
 pub(super) mod imports;
 mod policy;
 #[cfg(test)]
@@ -23,8 +25,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -143,41 +143,6 @@ impl From<Error> for wasmtime_wasi_http::Error {
             Error::ConnectTimeout(_) => Self::ConnectionTimeout,
             Error::AnswerTimeout(_) => Self::HttpResponseTimeout,
             Error::Http { cause, .. } => Self::Hyper(cause),
-        }
-    }
-}
-
-/// Open requests of each namespace that has any.
-type Each = DashMap<Namespace, usize>;
-
-/// A place among a namespace's requests, given back on drop.
-struct Share(Option<(Arc<Each>, Namespace)>);
-
-impl Share {
-    fn take(each: &Arc<Each>, usage: &Usage, most: usize) -> Result<Self, Error> {
-        let Some(namespace) = &usage.namespace else {
-            return Ok(Self(None));
-        };
-        let mut open = each.entry(namespace.clone()).or_default();
-        if *open >= most {
-            return Err(Error::Busy(format!(
-                "the namespace has {most} outbound requests open already"
-            )));
-        }
-        *open += 1;
-        Ok(Self(Some((Arc::clone(each), namespace.clone()))))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if let Some((each, namespace)) = &self.0
-            && let Entry::Occupied(mut open) = each.entry(namespace.clone())
-        {
-            *open.get_mut() -= 1;
-            if *open.get() == 0 {
-                open.remove();
-            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Cold calls: what the first call of an action pays above a warm one. One connection, cold and warm calls in turns, so
 //! that whatever else the machine does hits both.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -54,7 +56,7 @@ pub(crate) async fn first_call(args: &Args) -> Result<Vec<Row>> {
         p50_ms: Some(0.5),
         p99_ms: 2.0,
     };
-    let (cold, warm) = in_turns(&server, &calls, &tenant.invoke("warm", PARAMS)?).await?;
+    let (cold, warm) = in_turns(server.addr, &calls, &tenant.invoke("warm", PARAMS)?).await?;
     Ok(vec![above(
         "first call, on disk only",
         &cold,
@@ -96,7 +98,7 @@ pub(crate) async fn first_instance(args: &Args) -> Result<Vec<Row>> {
             p50_ms: None,
             p99_ms: 0.3,
         };
-        let (cold, warm) = in_turns(&server, &calls, &tenant.invoke("warm", PARAMS)?).await?;
+        let (cold, warm) = in_turns(server.addr, &calls, &tenant.invoke("warm", PARAMS)?).await?;
         rows.push(above(
             &format!("first instance, linked, {guest}"),
             &cold,
@@ -109,11 +111,11 @@ pub(crate) async fn first_instance(args: &Args) -> Result<Vec<Row>> {
 
 /// Latencies of `cold`, each called once, and of `warm`, called before each of them.
 pub(crate) async fn in_turns(
-    server: &Server,
+    addr: SocketAddr,
     cold: &[Call],
     warm: &Call,
 ) -> Result<(Histogram<u64>, Histogram<u64>)> {
-    let mut connection = Connection::open(server.addr).await?;
+    let mut connection = Connection::open(addr).await?;
     for _ in 0..2_000 {
         connection.call(warm).await?;
     }

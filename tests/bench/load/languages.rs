@@ -16,8 +16,8 @@ use crate::report::{Row, say};
 use crate::server::{Memory, Server};
 use crate::throughput::compare;
 
-const PARAMS: &str = r#"{"name":"stranger"}"#;
-const ANSWER: &str = r#"{"greeting":"Hello, stranger!"}"#;
+pub(crate) const PARAMS: &str = r#"{"name":"stranger"}"#;
+pub(crate) const ANSWER: &str = r#"{"greeting":"Hello, stranger!"}"#;
 const KIB: f64 = 1024.0;
 /// Idle instances stay while they are counted.
 const CONFIG: &str = "\
@@ -26,7 +26,7 @@ keep_alive_s = 3600
 ";
 
 /// A language and what it is held to.
-struct Language {
+pub(crate) struct Language {
     name: &'static str,
     kind: &'static str,
     source: fn(usize) -> String,
@@ -42,27 +42,28 @@ struct Language {
 }
 
 /// As most people would begin.
+pub(crate) const JAVASCRIPT: Language = Language {
+    name: "JavaScript",
+    kind: "nodejs:default",
+    source: |index| {
+        format!(
+            "const number = {index};\nfunction main(params) {{\n  const name = params.name ?? 'stranger';\n  \
+             return {{ greeting: `Hello, ${{name}}!` }};\n}}\n"
+        )
+    },
+    warm: 0.40,
+    first_call: Goals {
+        p50_ms: Some(1.0),
+        p99_ms: 3.0,
+    },
+    upload_ms: 300.0,
+    idle_kib: 400.0,
+    idle_count: 200,
+};
+
 pub(crate) async fn javascript(args: &Args) -> Result<Vec<Row>> {
-    let language = Language {
-        name: "JavaScript",
-        kind: "nodejs:default",
-        source: |index| {
-            format!(
-                "const number = {index};\nfunction main(params) {{\n  const name = params.name ?? 'stranger';\n  \
-                 return {{ greeting: `Hello, ${{name}}!` }};\n}}\n"
-            )
-        },
-        warm: 0.40,
-        first_call: Goals {
-            p50_ms: Some(1.0),
-            p99_ms: 3.0,
-        },
-        upload_ms: 300.0,
-        idle_kib: 400.0,
-        idle_count: 200,
-    };
-    let mut rows = all(&language, args).await?;
-    rows.push(density(&language, args).await?);
+    let mut rows = all(&JAVASCRIPT, args).await?;
+    rows.push(density(&JAVASCRIPT, args).await?);
     Ok(rows)
 }
 
@@ -106,7 +107,7 @@ impl Language {
     }
 
     /// Calls that make actions, and calls that run them.
-    fn actions(
+    pub(crate) fn actions(
         &self,
         tenant: &Tenant,
         indices: std::ops::Range<usize>,
@@ -117,7 +118,7 @@ impl Language {
     }
 
     /// A server whose engine is compiled, and one action of it called.
-    async fn ready(&self) -> Result<(Server, Tenant)> {
+    pub(crate) async fn ready(&self) -> Result<(Server, Tenant)> {
         let server = Server::start(CONFIG).await?;
         let tenant = Tenant::new(&server, "bench", 100_000).await?;
         let mut connection = Connection::open(server.addr).await?;
@@ -171,7 +172,7 @@ async fn first_call(language: &Language, args: &Args) -> Result<Row> {
     let (puts, calls) = language.actions(&tenant, 1..args.count(301, 31))?;
     drive::each(server.addr, puts, 2, "actions made").await?;
     server.restart().await?;
-    let (cold, warm) = in_turns(&server, &calls, &tenant.invoke("hello-0", PARAMS)?).await?;
+    let (cold, warm) = in_turns(server.addr, &calls, &tenant.invoke("hello-0", PARAMS)?).await?;
     Ok(above(
         &format!("{}, first call, on disk only", language.name),
         &cold,

@@ -24,6 +24,7 @@ mod guests;
 mod languages;
 mod machine;
 mod neighbour;
+mod other;
 mod pacer;
 mod redis;
 mod report;
@@ -33,6 +34,7 @@ mod spread;
 mod throughput;
 mod wasi_http;
 mod web;
+mod workerd;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,7 @@ use args::{Args, Asked};
 use report::{Report, Row, say};
 
 /// Every scenario, in the order they run; the last ones ([`LANGUAGES`], then [`REDIS`]) only when they are asked for.
-const SCENARIOS: [&str; 22] = [
+const SCENARIOS: [&str; 23] = [
     "bare",
     "core",
     "handler",
@@ -60,6 +62,7 @@ const SCENARIOS: [&str; 22] = [
     "javascript",
     "python",
     "wasi-http",
+    "workerd",
     "redis-stream",
     "redis-hand-off",
     "redis-accept",
@@ -71,7 +74,7 @@ const SCENARIOS: [&str; 22] = [
 const REDIS: usize = 5;
 
 /// How many of them `--languages` means.
-const LANGUAGES: usize = 3;
+const LANGUAGES: usize = 4;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
@@ -147,6 +150,7 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "javascript" => languages::javascript(args).await,
         "python" => languages::python(args).await,
         "wasi-http" => wasi_http::run(args).await,
+        "workerd" => workerd::run(args).await,
         "redis-stream" => redis::stream(args).await,
         "redis-hand-off" => redis::hand_off(args).await,
         "redis-accept" => redis::accept(args).await,

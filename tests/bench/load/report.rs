@@ -102,6 +102,16 @@ impl Row {
         }
     }
 
+    /// What there is nothing to measure with: said, and no failure.
+    pub(crate) fn left_out(scenario: &str, why: &str) -> Self {
+        say(&format!("  left out: {why}"));
+        Self::shown(
+            scenario,
+            format!("left out: {why}"),
+            json!({ "leftOut": why }),
+        )
+    }
+
     /// A figure with a goal that is `met` or not.
     pub(crate) fn judged(
         scenario: &str,

@@ -163,16 +163,28 @@ pub(crate) struct Compared {
 impl Compared {
     /// As a share of the bare server's rate.
     pub(crate) fn row(&self, scenario: &str, goal: f64) -> Row {
-        let figure = format!(
+        Row::at_least(scenario, self.figure(), self.ratio, goal, self.data())
+    }
+
+    /// The share alone: nothing is wanted of it.
+    pub(crate) fn shown(&self, scenario: &str) -> Row {
+        let figure = format!("{:.1} %: {}", self.ratio * 100.0, self.figure());
+        Row::shown(scenario, figure, self.data())
+    }
+
+    fn figure(&self) -> String {
+        format!(
             "{:.0}/s of {:.0}/s, {}",
             self.wisp,
             self.bare,
             quantiles(&self.full)
-        );
-        let data = json!({
+        )
+    }
+
+    fn data(&self) -> serde_json::Value {
+        json!({
             "wisp": self.wisp, "bare": self.bare, "ratios": self.ratios, "fullLoad": quantile_data(&self.full),
-        });
-        Row::at_least(scenario, figure, self.ratio, goal, data)
+        })
     }
 }
 

@@ -1,36 +1,42 @@
 //! A component that speaks HTTP, with a fresh instance for each request, side by side with `wasmtime serve` on the same bytes.
 //!
 //! Wisp does it as a web action: throttle and records on, nobody's key. The other side is `WISP_BENCH_WASMTIME`, or the
-//! `wasmtime` in PATH, as it comes: pooled, a fresh instance for each request.
+//! `wasmtime` in PATH: pooled, and a fresh instance for each request as well.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use hyper::Method;
 use serde_json::json;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::api::Tenant;
 use crate::args::Args;
 use crate::bare::Bare;
 use crate::client::{Call, Connection};
 use crate::guests;
-use crate::report::{Row, say};
+use crate::other;
+use crate::report::Row;
 use crate::server::Server;
 use crate::throughput::compare;
 
+const SCENARIO: &str = "wasi:http, of wasmtime serve";
 const GOAL: f64 = 0.90;
+/// Instances from a pool; without it, every request maps and unmaps its memory. One request for an instance is its default for
+/// this version of `wasi:http`, and said all the same.
+const SETTINGS: [&str; 4] = [
+    "-O",
+    "pooling-allocator=y",
+    "--max-instance-reuse-count",
+    "1",
+];
 const ANSWER: &str = "Hello, world!";
 const GUEST: &[u8] = include_bytes!("../../fixtures/guests/hello/hello.wasm");
 
 pub(crate) async fn run(args: &Args) -> Result<Vec<Row>> {
-    let Some(wasmtime) = find() else {
-        let text = "there is no `wasmtime` in PATH and none in WISP_BENCH_WASMTIME: nothing to stand beside";
-        bail!(text);
+    let wasmtime = match other::find("wasmtime", "WISP_BENCH_WASMTIME") {
+        Ok(found) => found,
+        Err(why) => return Ok(vec![Row::left_out(SCENARIO, &why)]),
     };
     let server = Server::start("").await?;
     let tenant = Tenant::new(&server, "bench", 100_000).await?;
@@ -45,49 +51,25 @@ pub(crate) async fn run(args: &Args) -> Result<Vec<Row>> {
     let call = Call::new(Method::GET, "/api/v1/web/bench/default/page", "", "")?;
     let got = connection.call(&call).await?;
     ensure!(got == ANSWER, "the page is {got:?}, not {ANSWER}");
-    let (addr, child) = serve(&wasmtime).await?;
-    let got = Connection::open(addr).await?.call(&call).await?;
+    other::introduce(&wasmtime, &SETTINGS.join(" ")).await?;
+    let other = serve(&wasmtime).await?;
+    let got = Connection::open(other.addr).await?.call(&call).await?;
     ensure!(got == ANSWER, "its page is {got:?}, not {ANSWER}");
-    let other = Bare::of(addr, child);
     let compared = compare(args, &server, &other, &call.into()).await?;
-    Ok(vec![compared.row("wasi:http, of wasmtime serve", GOAL)])
+    Ok(vec![compared.row(SCENARIO, GOAL)])
 }
 
-fn find() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("WISP_BENCH_WASMTIME") {
-        return Some(named.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    let mut all = std::env::split_paths(&path).map(|folder| folder.join("wasmtime"));
-    all.find(|file| file.is_file())
-}
-
-/// Starts the other side on a port that was free a moment ago.
-async fn serve(wasmtime: &PathBuf) -> Result<(SocketAddr, Child)> {
-    let version = Command::new(wasmtime).arg("--version").output().await?;
-    say(&format!(
-        "  beside {}",
-        String::from_utf8_lossy(&version.stdout).trim()
-    ));
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let addr = free.local_addr()?;
-    drop(free);
+/// Starts the other side, with what makes it fastest.
+async fn serve(wasmtime: &Path) -> Result<Bare> {
     let guest = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/guests/hello/hello.wasm"
     );
-    let child = Command::new(wasmtime)
-        .args(["serve", "-S", "cli", "--addr", &addr.to_string(), guest])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("{} cannot be started", wasmtime.display()))?;
-    for _ in 0..200 {
-        if TcpStream::connect(addr).await.is_ok() {
-            return Ok((addr, child));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    bail!("{} does not listen on {addr}", wasmtime.display())
+    let addr = other::free_address()?;
+    let mut command = Command::new(wasmtime);
+    command
+        .args(["serve", "-S", "cli"])
+        .args(SETTINGS)
+        .args(["--addr", &addr.to_string(), guest]);
+    other::start(command, addr).await
 }
