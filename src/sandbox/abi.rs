@@ -41,11 +41,21 @@ const WASI_PACKAGES: [&str; 10] = [
     "wasi:random/",
     "wasi:sockets/",
 ];
+/// Interfaces of WASI 0.3 the host provides, any 0.3.x, to what serves requests.
+const CONCURRENT_PACKAGES: [&str; 7] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/client",
+    "wasi:http/types",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 /// Names listed in a refusal.
 const LISTED_MAX: usize = 20;
 const NEEDED: &str = "A module must export `memory`, `wisp_alloc` (i32) -> i32 and `wisp_run` (i32, i32) -> i64, or \
-                      `memory` and `_start`; a component `wisp:action/handler`, `wasi:http/incoming-handler@0.2` or \
-                      `wasi:cli/run@0.2`.";
+                      `memory` and `_start`; a component `wisp:action/handler`, `wasi:http/incoming-handler@0.2`, \
+                      `wasi:http/handler@0.3` or `wasi:cli/run@0.2`.";
 
 fn invalid(text: impl Into<String>) -> Refused {
     Refused::Invalid(text.into())
@@ -404,36 +414,54 @@ fn inspect_component(module: &[u8], config: &Config) -> Result<Shape, Refused> {
             _ => {}
         }
     }
-    component_shape(&imports, &exports)
+    component_shape(&imports, &exports, config.wasi_3)
 }
 
-fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refused> {
+fn component_shape(imports: &[String], exports: &[String], wasi_3: bool) -> Result<Shape, Refused> {
     let is_wasi = |name: &String| {
         WASI_PACKAGES
             .iter()
             .any(|package| name.starts_with(package))
             && name.contains("@0.2")
     };
-    if let Some(name) = exports
+    let handler = exports
         .iter()
-        .find(|name| name.starts_with("wasi:http/handler@0.3"))
-    {
+        .find(|name| is_released(name, "wasi:http/handler"));
+    if let (Some(name), false) = (handler, wasi_3) {
         return Err(invalid(format!(
-            "The component exports `{name}`, of WASI 0.3, which this server does not run; build it for 0.2 (the world \
-             `wasi:http/proxy`, which exports `wasi:http/incoming-handler`)."
+            "The component exports `{name}`, of WASI 0.3, which is switched off on this server (`[sandbox] wasi_3`); build it for \
+             0.2 (the world `wasi:http/proxy`, which exports `wasi:http/incoming-handler`)."
         )));
     }
+    let concurrent = handler.is_some();
+    let is_concurrent = |name: &String| {
+        concurrent
+            && CONCURRENT_PACKAGES
+                .iter()
+                .any(|package| is_released(name, package))
+    };
     let unknown: Vec<String> = imports
         .iter()
-        .filter(|name| !is_wasi(name) && !is_versioned(name, "wisp:action/context"))
+        .filter(|name| {
+            !is_wasi(name) && !is_concurrent(name) && !is_versioned(name, "wisp:action/context")
+        })
         .map(|name| format!("`{name}`"))
         .collect();
     if !unknown.is_empty() {
         return Err(invalid(format!(
             "The component imports what nobody provides: {}. There are `wasi:*@0.2` (cli, clocks, config, filesystem, \
-             http/types, http/outgoing-handler, io, keyvalue, random, sockets) and `wisp:action/context`.",
+             http/types, http/outgoing-handler, io, keyvalue, random, sockets), to components that export \
+             `wasi:http/handler@0.3` also `wasi:*@0.3` (cli, clocks, filesystem, http/types, http/client, random, sockets), and \
+             `wisp:action/context`.",
             listed(&unknown)
         )));
+    }
+    if concurrent {
+        return Ok(Shape {
+            abi: Abi::Http,
+            class: Class::Concurrent,
+            imports_wasi: true,
+        });
     }
     let abi = if exports
         .iter()
@@ -467,6 +495,14 @@ fn component_shape(imports: &[String], exports: &[String]) -> Result<Shape, Refu
         // What serves requests has to do with resources whatever it imports.
         imports_wasi: abi == Abi::Http || imports.iter().any(is_wasi),
     })
+}
+
+/// Whether `name` begins with `interface` and is of a version 0.3.x that was released.
+fn is_released(name: &str, interface: &str) -> bool {
+    let version = name
+        .strip_prefix(interface)
+        .and_then(|rest| rest.split_once("@0.3."));
+    version.is_some_and(|(_, patch)| patch.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Whether `name` is `interface`, bare or of a version 1.x.

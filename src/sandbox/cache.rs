@@ -434,6 +434,7 @@ pub(super) fn trailer(shape: Shape, program: &Digest) -> Vec<u8> {
     let class = match shape.class {
         Class::Small => 1,
         Class::Large => 2,
+        Class::Concurrent => 3,
     };
     let mut bytes = Vec::with_capacity(TRAILER_BYTES - MAC_BYTES);
     bytes.extend_from_slice(MAGIC);
@@ -455,6 +456,7 @@ pub(super) fn read_trailer(bytes: &[u8], program: &Digest) -> Option<Shape> {
         class: match class {
             1 => Class::Small,
             2 => Class::Large,
+            3 => Class::Concurrent,
             _ => return None,
         },
         imports_wasi: imports_wasi == 1,
@@ -487,11 +489,8 @@ fn settings(engines: &Engines) -> String {
     }
     let mut hasher = Blake(blake3::Hasher::new());
     hasher.write(MAGIC);
-    for class in [Class::Small, Class::Large] {
-        engines
-            .get(class)
-            .precompile_compatibility_hash()
-            .hash(&mut hasher);
+    for engine in engines.all() {
+        engine.precompile_compatibility_hash().hash(&mut hasher);
     }
     let name = hasher.0.finalize().to_hex();
     name.get(..16).unwrap_or("settings").to_owned()

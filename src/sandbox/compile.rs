@@ -80,11 +80,18 @@ impl Compile {
             )
         })?;
         let allowance = Allowance {
-            timeout_ms: self.config.compile_timeout_ms,
+            timeout_ms: self.timeout_ms(module.len()),
             memory_mib: self.config.compile_memory_mib_max,
             niceness: 0,
         };
         self.compile_within(allowance, class, module).await
+    }
+
+    /// How long a module of so many bytes may take.
+    fn timeout_ms(&self, bytes: usize) -> u64 {
+        let more = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let more = more.saturating_mul(self.config.compile_timeout_mib_ms) / (1 << 20);
+        self.config.compile_timeout_ms.saturating_add(more)
     }
 
     /// Compiles a module of our own for the large class: in nobody's way, and with room enough.
@@ -180,6 +187,7 @@ async fn exchange(
     let class = match class {
         Class::Small => 0_u8,
         Class::Large => 1,
+        Class::Concurrent => 2,
     };
     stdin.write_all(&[class]).await?;
     stdin
@@ -245,10 +253,10 @@ fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
     let mut head = [0_u8; 9];
     input.read_exact(&mut head)?;
     let [class, len @ ..] = head;
-    let class = if class == 0 {
-        Class::Small
-    } else {
-        Class::Large
+    let class = match class {
+        0 => Class::Small,
+        1 => Class::Large,
+        _ => Class::Concurrent,
     };
     let mut module = Vec::new();
     input

@@ -34,10 +34,14 @@ pub(crate) struct Config {
     pub(crate) compile_parallel_max: Option<usize>,
     /// Uploads that may wait for a compiler; more are told to come back.
     pub(crate) compile_waiting_max: usize,
-    /// Wall time one compile may take, milliseconds.
+    /// Wall time one compile may take, milliseconds, and what each MiB of the module adds to it.
     pub(crate) compile_timeout_ms: u64,
+    pub(crate) compile_timeout_mib_ms: u64,
     /// Address space of a compiler process, MiB.
     pub(crate) compile_memory_mib_max: u64,
+
+    /// Whether components that serve requests as of WASI 0.3 are run.
+    pub(crate) wasi_3: bool,
 
     /// Whether the engines of all languages are compiled when the server starts, and not when code first needs them.
     pub(crate) engines_ahead: bool,
@@ -106,7 +110,9 @@ impl Default for Config {
             compile_parallel_max: None,
             compile_waiting_max: 256,
             compile_timeout_ms: 60_000,
+            compile_timeout_mib_ms: 10_000,
             compile_memory_mib_max: 4096,
+            wasi_3: true,
             engines_ahead: true,
             engine_modules: EngineModules::default(),
             prepare_parallel_max: None,

@@ -1,15 +1,19 @@
-//! Two engines, one per size class, and the pools behind them, sized to this machine.
+//! Three engines, one per class, and the pools behind them, sized to this machine.
 //!
 //! | class | which programs | slot | bounds | initial memory |
 //! |---|---|---|---|---|
 //! | small | core modules whose one memory is a page of 64 KiB and stays so | 64 KiB, no guard | checked in code | copied |
-//! | large | everything else, and every component | 4 GiB and guard pages | guard pages | copy-on-write from the artefact |
+//! | large | everything else, and every component of WASI 0.2 | 4 GiB and guard pages | guard pages | copy-on-write from the artefact |
+//! | concurrent | components of WASI 0.3 | as large | as large | as large |
 //!
 //! The small class is for density. Its slots lie side by side and every memory fills its slot, so the kernel keeps one
 //! mapping for all of them: a hundred thousand idle instances leave `vm.max_map_count` alone and take 10 KiB each.
 //! (Memories smaller than their slot were measured too: two mappings each, and the end at 29,000 instances.)
 //!
 //! The large class pays up to three mappings per live instance and buys loads and stores without checks.
+//!
+//! The concurrent class is for what runs several tasks in one instance, which every store and every call pays for: by their own
+//! engine, the others do not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +40,10 @@ const MAPS_PER_LARGE_SLOT: u64 = 3;
 const MAPS_PER_PROGRAM: u64 = 4;
 /// Mappings left to everything else: threads, the allocator, the database.
 const MAPS_SPARE: u64 = 4096;
+/// Instance slots of the concurrent class: requests that components of WASI 0.3 serve at one time.
+const CONCURRENT_SLOTS: u32 = 256;
+/// Stacks of that class for each of its slots: tasks of one instance that wait inside a call have one each.
+const CONCURRENT_STACKS_EACH: u32 = 4;
 /// Taken for the machine's memory when it cannot be read.
 const MEMORY_BYTES_GUESS: u64 = 2 << 30;
 /// Bytes of a large class's stack that stay resident when it is nobody's.
@@ -48,6 +56,7 @@ const HOST_STACK_BYTES: usize = 512 << 10;
 pub(super) enum Class {
     Small,
     Large,
+    Concurrent,
 }
 
 impl Class {
@@ -56,6 +65,7 @@ impl Class {
         match self {
             Self::Small => "small",
             Self::Large => "large",
+            Self::Concurrent => "concurrent",
         }
     }
 }
@@ -67,15 +77,16 @@ struct Pooled {
     stacks: Arc<Stacks>,
 }
 
-/// Both engines and what was decided about them.
+/// All engines and what was decided about them.
 pub(super) struct Engines {
     small: Pooled,
     large: Pooled,
+    concurrent: Pooled,
     described: Vec<String>,
 }
 
 impl Engines {
-    /// Builds both engines and reserves their pools.
+    /// Builds the engines and reserves their pools.
     ///
     /// # Errors
     /// When the settings contradict each other or the machine has no room for even small pools; says which and why.
@@ -84,10 +95,13 @@ impl Engines {
         let machine = Machine::look();
         let small = reserve(config, Class::Small, small_slots(config, &machine))?;
         let large = reserve(config, Class::Large, large_slots(config, &machine))?;
+        let slots = u64::from(CONCURRENT_SLOTS.min(large.slots));
+        let concurrent = reserve(config, Class::Concurrent, slots)?;
         let described = describe(config, &machine, small.slots, large.slots);
         Ok(Self {
             small,
             large,
+            concurrent,
             described,
         })
     }
@@ -111,7 +125,13 @@ impl Engines {
         match class {
             Class::Small => &self.small,
             Class::Large => &self.large,
+            Class::Concurrent => &self.concurrent,
         }
+    }
+
+    /// Every class's engine.
+    pub(super) fn all(&self) -> [&Engine; 3] {
+        [&self.small, &self.large, &self.concurrent].map(|pooled| &pooled.engine)
     }
 
     /// What was chosen, and why: a line each.
@@ -121,7 +141,7 @@ impl Engines {
 
     /// Instance slots in use.
     pub(super) fn slots_used(&self) -> usize {
-        [&self.small.engine, &self.large.engine]
+        self.all()
             .into_iter()
             .filter_map(Engine::pooling_allocator_metrics)
             .map(|metrics| metrics.memories())
@@ -134,14 +154,15 @@ pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config
     let mut engine = wasmtime::Config::new();
     let stack_kib = match class {
         Class::Small => config.stack_kib,
-        Class::Large => config.large_stack_kib,
+        Class::Large | Class::Concurrent => config.large_stack_kib,
     };
     engine
         .epoch_interruption(true)
         .max_wasm_stack(stack_kib << 10)
         .async_stack_size((stack_kib << 10) + HOST_STACK_BYTES)
         // What a deep recursion touched goes back to the system with its stack; small ones may keep all they have.
-        .async_stack_zeroing(class == Class::Large)
+        .async_stack_zeroing(class != Class::Small)
+        .concurrency_support(class == Class::Concurrent)
         .generate_address_map(false)
         .native_unwind_info(false)
         .wasm_memory64(false)
@@ -154,7 +175,9 @@ pub(super) fn compiler_config(config: &Config, class: Class) -> wasmtime::Config
             .memory_guard_size(0)
             .guard_before_linear_memory(false)
             .memory_init_cow(false),
-        Class::Large => engine.memory_reservation(4 << 30).memory_init_cow(true),
+        Class::Large | Class::Concurrent => {
+            engine.memory_reservation(4 << 30).memory_init_cow(true)
+        }
     };
     engine
 }
@@ -221,6 +244,7 @@ fn large_slots(config: &Config, machine: &Machine) -> u64 {
     let taken =
         config.programs_max as u64 * MAPS_PER_PROGRAM + u64::from(config.stacks) * 4 + MAPS_SPARE;
     let by_maps = machine.maps_max.saturating_sub(taken) / MAPS_PER_LARGE_SLOT;
+    let by_maps = by_maps.saturating_sub(u64::from(CONCURRENT_SLOTS));
     let by_memory = machine.memory_bytes / (256 << 10);
     config.large_slots.map_or_else(
         || by_maps.min(by_memory).clamp(SLOTS_MIN, LARGE_SLOTS_MAX),
@@ -233,6 +257,7 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String>
     let fixed = match class {
         Class::Small => config.small_slots.is_some(),
         Class::Large => config.large_slots.is_some(),
+        Class::Concurrent => false,
     };
     let mut slots = u32::try_from(wanted).unwrap_or(u32::MAX);
     loop {
@@ -247,7 +272,7 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String>
                     slots,
                     stacks: match class {
                         Class::Small => Stacks::new(config.stacks / 2),
-                        Class::Large => Stacks::of_large(config.stacks / 2),
+                        Class::Large | Class::Concurrent => Stacks::of_large(config.stacks / 2),
                     },
                 });
             }
@@ -268,7 +293,10 @@ fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots.saturating_mul(8))
         .total_memories(slots)
-        .total_stacks(config.stacks)
+        .total_stacks(match class {
+            Class::Small | Class::Large => config.stacks,
+            Class::Concurrent => slots.saturating_mul(CONCURRENT_STACKS_EACH),
+        })
         .max_memories_per_module(1)
         .pagemap_scan(Enabled::Auto);
     match class {
@@ -280,7 +308,7 @@ fn pool(config: &Config, class: Class, slots: u32) -> PoolingAllocationConfig {
             .max_memory_size(WASM_PAGE_BYTES)
             .linear_memory_keep_resident(WASM_PAGE_BYTES)
             .max_core_instance_size(64 << 10),
-        Class::Large => pool
+        Class::Large | Class::Concurrent => pool
             .total_component_instances(slots)
             .max_core_instances_per_component(64)
             .max_memories_per_component(8)

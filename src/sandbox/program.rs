@@ -35,7 +35,7 @@ fn host_share(shape: Shape) -> usize {
     match (shape.class, shape.abi) {
         (_, Abi::Http) => HOST_SHARE_HTTP_BYTES,
         (Class::Small, _) => HOST_SHARE_SMALL_BYTES,
-        (Class::Large, _) => HOST_SHARE_LARGE_BYTES,
+        (Class::Large | Class::Concurrent, _) => HOST_SHARE_LARGE_BYTES,
     }
 }
 

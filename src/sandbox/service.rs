@@ -59,6 +59,7 @@ pub(super) struct Inner {
     small: Linker<Host>,
     pub(super) large: Linker<Host>,
     component: component::Linker<Host>,
+    concurrent: component::Linker<Host>,
     provided: Provided,
     client: Arc<egress::Client>,
     pub(super) cache: Cache,
@@ -94,13 +95,14 @@ impl Wasmtime {
         let large = host::linker(engines.get(Class::Large), &client).map_err(text)?;
         let component = super::component::linker(engines.get(Class::Large), config.pairs.as_ref())
             .map_err(text)?;
+        let mut concurrent =
+            super::component::linker(engines.get(Class::Concurrent), config.pairs.as_ref())
+                .map_err(text)?;
+        super::http::add_concurrent_to_linker(&mut concurrent).map_err(text)?;
         let provided = provided(&large, &engines);
         let cache = Cache::open(data, &engines, config.artefact_mib_max)?;
-        epoch::start(
-            &[engines.get(Class::Small), engines.get(Class::Large)],
-            Duration::from_micros(config.tick_us),
-        )
-        .map_err(|error| format!("the ticker's thread cannot be started: {error}"))?;
+        epoch::start(&engines.all(), Duration::from_micros(config.tick_us))
+            .map_err(|error| format!("the ticker's thread cannot be started: {error}"))?;
         let programs = Programs::new(config.programs_max, config.programs_mib_max << 20);
         Ok(Arc::new_cyclic(|me| Self {
             compile: Compile::new(&config),
@@ -114,6 +116,7 @@ impl Wasmtime {
                 small,
                 large,
                 component,
+                concurrent,
                 provided,
                 client,
                 cache,
@@ -362,7 +365,7 @@ impl Inner {
         let shape = found.shape;
         let linker = match shape.class {
             Class::Small => &self.small,
-            Class::Large => &self.large,
+            Class::Large | Class::Concurrent => &self.large,
         };
         let code = match (found.loaded, shape.abi) {
             (Loaded::Module(module), Abi::Core) => Code::Core {
@@ -381,7 +384,11 @@ impl Inner {
             }
             (Loaded::Blob(_), _) => wasmtime::bail!("what an engine made is no code"),
             (Loaded::Component(component), Abi::Http) => {
-                Code::Http(HttpCode::new(self.component.instantiate_pre(&component)?)?)
+                Code::Http(if shape.class == Class::Concurrent {
+                    HttpCode::concurrent(self.concurrent.instantiate_pre(&component)?)?
+                } else {
+                    HttpCode::new(self.component.instantiate_pre(&component)?)?
+                })
             }
             (Loaded::Component(component), _) => {
                 Code::Component(ComponentCode::new(&self.component, &component, shape.abi)?)

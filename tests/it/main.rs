@@ -48,4 +48,5 @@ mod system_packages;
 mod tidy;
 mod wasi_http;
 mod wasi_http_outside;
+mod wasi_http_service;
 mod wire_abuse;

@@ -22,7 +22,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn of(tenant: Tenant, more: Value) -> Self {
-        tenant.put_action_with("site", &base64(GUEST), more);
+        Self::running(GUEST, tenant, more)
+    }
+
+    /// With another guest.
+    pub(crate) fn running(guest: &[u8], tenant: Tenant, more: Value) -> Self {
+        tenant.put_action_with("site", &base64(guest), more);
         Self { tenant }
     }
 
@@ -31,7 +36,7 @@ impl Site {
     }
 
     /// With more annotations and limits.
-    fn with(annotations: &Value, limits: Value) -> Self {
+    pub(crate) fn with(annotations: &Value, limits: Value) -> Self {
         let mut all = annotations.as_array().unwrap().clone();
         all.push(json!({"key": "web-export", "value": true}));
         Self::of(
@@ -48,7 +53,7 @@ impl Site {
         self.send(Request::new("GET", &self.path(rest)))
     }
 
-    fn send(&self, request: Request) -> Reply {
+    pub(crate) fn send(&self, request: Request) -> Reply {
         self.tenant.client.send(&request)
     }
 
@@ -62,7 +67,7 @@ impl Site {
     }
 
     /// The newest record, once it is there and `is_it`.
-    fn record(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn record(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         eventually(what, || {
             let listed = self.tenant.get("activations?docs=true&limit=1").expect(200);
             let record = listed.json()[0].clone();
@@ -71,7 +76,7 @@ impl Site {
     }
 }
 
-fn id(reply: &Reply) -> String {
+pub(crate) fn id(reply: &Reply) -> String {
     reply
         .header("x-openwhisk-activation-id")
         .unwrap()
@@ -79,7 +84,7 @@ fn id(reply: &Reply) -> String {
 }
 
 /// The head of an answer.
-fn head(stream: &mut impl BufRead) -> String {
+pub(crate) fn head(stream: &mut impl BufRead) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
@@ -88,7 +93,7 @@ fn head(stream: &mut impl BufRead) -> String {
 }
 
 /// Bytes of the server's memory that are resident.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", shared().pid())).unwrap();
     let line = status
         .lines()
@@ -410,7 +415,15 @@ fn what_cannot_be_run_is_named() {
         ),
         (
             "(component (instance $i) (export \"wasi:http/handler@0.3.0\" (instance $i)))",
-            "`wasi:http/handler@0.3.0`, of WASI 0.3",
+            "handle",
+        ),
+        (
+            "(component (instance $i) (export \"wasi:http/handler@0.3.0-rc-2026-01-01\" (instance $i)))",
+            "it exports `wasi:http/handler@0.3.0-rc-2026-01-01`",
+        ),
+        (
+            "(component (import \"wasi:http/handler@0.3.0\" (instance)) (instance $i) (export \"wasi:http/handler@0.3.0\" (instance $i)))",
+            "imports what nobody provides: `wasi:http/handler@0.3.0`",
         ),
         (
             "(component (instance $i) (export \"wasi:http/incoming-handler@0.2.0\" (instance $i)))",

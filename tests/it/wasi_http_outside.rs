@@ -88,6 +88,48 @@ fn a_namespace_has_no_more_requests_open_than_it_may() {
 }
 
 #[test]
+fn a_namespace_moves_no_more_bytes_in_a_minute_than_it_may() {
+    let port = backend(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 3000\r\nconnection: close\r\n\r\n{}",
+        "x".repeat(3000)
+    ));
+    let config =
+        format!("[egress]\nallow = [\"127.0.0.1:{port}\"]\nbytes_per_minute_each = 2000\n");
+    let server = Server::start(&config);
+    let (site, other) = (
+        Site::of(server.tenant(), exported()),
+        Site::of(server.tenant(), exported()),
+    );
+    let path = format!("/fetch?url=http://127.0.0.1:{port}/");
+    let got = |site: &Site| site.get(&path).expect(200).text();
+    assert!(
+        got(&site).ends_with("xxx"),
+        "the part it is at is passed on"
+    );
+    assert_eq!(got(&site), "failed ErrorCode::ConnectionLimitReached");
+    assert!(
+        got(&other).ends_with("xxx"),
+        "the other namespace has its own"
+    );
+}
+
+#[test]
+fn a_server_may_run_no_services() {
+    let server = Server::start("[sandbox]\nwasi_3 = false\n");
+    let wat = "(component (instance $i) (export \"wasi:http/handler@0.3.0\" (instance $i)))";
+    let body = json!({"exec": {"kind": "wasm:1", "code": wat}});
+    let error = server
+        .tenant()
+        .put("actions/odd", &body)
+        .expect(400)
+        .error();
+    assert!(
+        error.contains("`wasi:http/handler@0.3.0`, of WASI 0.3, which is switched off"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_server_may_allow_nothing_at_all() {
     let server = Server::start("[egress]\nenabled = false\n");
     let site = Site::of(server.tenant(), exported());

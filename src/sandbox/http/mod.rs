@@ -1,10 +1,10 @@
-//! Components that speak HTTP (`wasi:http`): called with a request, they answer with a response.
+//! Components that speak HTTP (`wasi:http`, 0.2 and 0.3): called with a request, they answer with a response.
 //!
 //! As web actions they get the client's own request and their answer streams to it; a plain invocation is `POST /` with
 //! the parameters as JSON. Every call has an instance of its own, in the place its start was given.
 //!
 //! [`outbox`] is where the answer waits until it must be sent, [`pipe`] what the client reads while the guest writes,
-//! [`result`] what a plain invocation makes of an answer, [`view`] what guests import.
+//! [`result`] what a plain invocation makes of an answer, [`view`] what guests import, [`concurrent`] how those of 0.3 are called.
 //!
 //! Invariants:
 //! - what lies between guest and client is bounded (some chunks of 64 KiB): a guest that writes faster than its client
@@ -12,6 +12,7 @@
 //! - an answer that was not finished is never taken for one that was: the connection breaks;
 //! - the deadline of the run covers all of it, the reading of the request and the writing of the answer.
 
+mod concurrent;
 mod outbox;
 mod pipe;
 mod result;
@@ -31,6 +32,7 @@ use wasmtime::{ResourcesRequired, Store};
 use wasmtime_wasi_http::Error as WasiError;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use super::host::Host;
@@ -50,8 +52,19 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// What answers to a request that names no host.
 const NO_HOST: HeaderValue = HeaderValue::from_static("localhost");
 
-/// A linked component that exports `wasi:http/incoming-handler`.
-pub(super) struct HttpCode(ProxyPre<Host>);
+/// A linked component.
+pub(super) enum HttpCode {
+    /// It exports `wasi:http/incoming-handler@0.2`.
+    Proxy(ProxyPre<Host>),
+    /// It exports `wasi:http/handler@0.3`.
+    Service(ServicePre<Host>),
+}
+
+/// A started one.
+enum Guest {
+    Proxy(Proxy),
+    Service(Service),
+}
 
 impl HttpCode {
     /// Checks that it can be called.
@@ -59,12 +72,24 @@ impl HttpCode {
     /// # Errors
     /// When its handler is of another type: the uploader's fault.
     pub(super) fn new(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
-        Ok(Self(ProxyPre::new(pre)?))
+        Ok(Self::Proxy(ProxyPre::new(pre)?))
+    }
+
+    /// The same for one of WASI 0.3, linked in the concurrent class.
+    ///
+    /// # Errors
+    /// When its handler is of another type: the uploader's fault.
+    pub(super) fn concurrent(pre: InstancePre<Host>) -> wasmtime::Result<Self> {
+        Ok(Self::Service(ServicePre::new(pre)?))
     }
 
     /// What its instances need at their start; unknown when it imports modules.
     pub(super) fn resources_required(&self) -> Option<ResourcesRequired> {
-        self.0.instance_pre().component().resources_required()
+        let pre = match self {
+            Self::Proxy(pre) => pre.instance_pre(),
+            Self::Service(pre) => pre.instance_pre(),
+        };
+        pre.component().resources_required()
     }
 }
 
@@ -76,6 +101,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
 }
 
+pub(super) use concurrent::add_to_linker as add_concurrent_to_linker;
+
 /// Starts an instance, for one call.
 pub(super) async fn start(
     program: Arc<Linked>,
@@ -86,10 +113,10 @@ pub(super) async fn start(
     let p2 = P2::new(store.data_mut(), &Bytes::new(), &program, limits.serves);
     store.data_mut().p2 = Some(Box::new(p2));
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
-        Some(Ok(proxy)) => {
+        Some(Ok(guest)) => {
             let logs = store.data_mut().end().lines;
             let instance = HttpInstance {
-                live: Some((store, proxy)),
+                live: Some((store, guest)),
                 _program: program,
             };
             return Ok(Started {
@@ -103,16 +130,19 @@ pub(super) async fn start(
     Err(start_failed(outcome, &mut store))
 }
 
-async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result<Proxy> {
-    let Code::Http(HttpCode(pre)) = &program.code else {
-        wasmtime::bail!("not a component that speaks HTTP");
-    };
-    pre.instantiate_async(store).await
+async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result<Guest> {
+    match &program.code {
+        Code::Http(HttpCode::Proxy(pre)) => Ok(Guest::Proxy(pre.instantiate_async(store).await?)),
+        Code::Http(HttpCode::Service(pre)) => {
+            Ok(Guest::Service(pre.instantiate_async(store).await?))
+        }
+        _ => wasmtime::bail!("not a component that speaks HTTP"),
+    }
 }
 
 struct HttpInstance {
     /// Taken by the one run there is.
-    live: Option<(Store<Host>, Proxy)>,
+    live: Option<(Store<Host>, Guest)>,
     /// Kept alive and counted as in use.
     _program: Arc<Linked>,
 }
@@ -162,7 +192,7 @@ fn scheme(request: &Request<WasiBody>) -> Scheme {
     }
 }
 
-/// Calls the guest. While it waits, what it has answered so far is passed on.
+/// Calls a guest of WASI 0.2.
 async fn call(
     store: &mut Store<Host>,
     proxy: &Proxy,
@@ -174,12 +204,24 @@ async fn call(
     let request = view.new_incoming_request(scheme, request)?;
     let outbox = Arc::new(Outbox::default());
     let into = Arc::clone(&outbox);
-    let out = view.new_response_outparam_from_callback(move |answer| into.put(answer))?;
+    let out = view.new_response_outparam_from_callback(move |answer| {
+        into.put(answer.map_err(|code| format!("{code:?}")));
+    })?;
     let handler = proxy.wasi_http_incoming_handler();
-    let mut called = pin!(handler.call_handle(&mut *store, request, out));
+    let called = handler.call_handle(&mut *store, request, out);
+    passing_on(&outbox, answer, called).await
+}
+
+/// Polls a call. While it waits, what it has answered so far is passed on.
+async fn passing_on(
+    outbox: &Outbox,
+    answer: &mut Answer,
+    called: impl Future<Output = wasmtime::Result<()>>,
+) -> wasmtime::Result<()> {
+    let mut called = pin!(called);
     let ended = poll_fn(|cx| {
         let called = called.as_mut().poll(cx);
-        answer.take(&outbox);
+        answer.take(outbox);
         if called.is_pending() {
             answer.go_on(cx);
         }
@@ -191,7 +233,7 @@ async fn call(
 #[async_trait]
 impl Instance for HttpInstance {
     async fn run(&mut self, mut input: Input) -> Result<Run, HostError> {
-        let (mut store, proxy) = self
+        let (mut store, guest) = self
             .live
             .take()
             .ok_or_else(|| HostError("a component that speaks HTTP serves one call".into()))?;
@@ -202,7 +244,14 @@ impl Instance for HttpInstance {
         store.set_epoch_deadline(TICKS_FIRST);
         // Dropped before the store, should this run be: what was sent is broken off then, not ended.
         let mut answer = Answer::new(respond, input.result_bytes_max);
-        let called = call(&mut store, &proxy, request, &mut answer);
+        let called = async {
+            match &guest {
+                Guest::Proxy(proxy) => call(&mut store, proxy, request, &mut answer).await,
+                Guest::Service(service) => {
+                    concurrent::call(&mut store, service, request, &mut answer).await
+                }
+            }
+        };
         let called = until(input.deadline, called).await;
         let host = store.data_mut();
         let failed = match called {

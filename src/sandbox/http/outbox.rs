@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode};
 use parking_lot::Mutex;
-use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::pipe::{Pipe, PipeBody, Whole, poll_freely};
@@ -18,7 +17,8 @@ use super::result::result;
 use super::{Outcome, Respond, Traffic};
 use crate::model::exchange::Body;
 
-type Given = Result<Response<HyperOutgoingBody>, ErrorCode>;
+/// Its answer, or the name of the error it gave instead.
+type Given = Result<Response<HyperOutgoingBody>, String>;
 
 /// What the guest gave as its answer, seen from inside its call.
 #[derive(Default)]
@@ -36,7 +36,7 @@ enum Stage {
     /// The guest has given none.
     None,
     /// It says that it cannot.
-    Refused(ErrorCode),
+    Refused(String),
     /// Given and not sent.
     Given(Response<HyperOutgoingBody>),
     /// On its way to the client.
@@ -164,7 +164,7 @@ impl Answer {
         match std::mem::replace(&mut self.stage, Stage::None) {
             Stage::None => Outcome::Died("The action ended without an answer.".to_owned()),
             Stage::Refused(code) => {
-                Outcome::Died(format!("The action answered with an error: {code:?}."))
+                Outcome::Died(format!("The action answered with an error: {code}."))
             }
             Stage::Given(response) => self.send_whole(response, traffic),
             Stage::Sent { status, pipe } => {

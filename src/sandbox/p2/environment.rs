@@ -3,6 +3,7 @@
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::p2::bindings::cli::environment;
+use wasmtime_wasi::p3::bindings::cli::environment as concurrent;
 
 use super::super::host::Host;
 
@@ -13,6 +14,19 @@ use super::super::host::Host;
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     environment::add_to_linker::<Host, Environment>(linker, |host| View(host))?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The same for WASI 0.3.
+///
+/// # Errors
+/// When the linker has no room: ours.
+pub(in crate::sandbox) fn add_concurrent_to_linker(
+    linker: &mut Linker<Host>,
+) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    concurrent::add_to_linker::<Host, Environment>(linker, |host| View(host))?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -37,5 +51,19 @@ impl environment::Host for View<'_> {
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
         Ok(None)
+    }
+}
+
+impl concurrent::Host for View<'_> {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        environment::Host::get_environment(self)
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        environment::Host::get_arguments(self)
+    }
+
+    fn get_initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        environment::Host::initial_cwd(self)
     }
 }

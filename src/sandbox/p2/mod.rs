@@ -1,7 +1,7 @@
 //! WASI 0.2 for components, from `wasmtime-wasi`: clocks, randomness, environment, stdio into the captured output, and
 //! files of our own. No host directories, no network. Made only for components that import it.
 
-mod environment;
+pub(super) mod environment;
 mod files;
 mod streams;
 

@@ -49,6 +49,17 @@ async fn a_compiler_that_hangs_is_killed_at_the_time_limit() {
 }
 
 #[tokio::test]
+async fn a_large_module_has_more_time() {
+    // Longer than it may take, but for its bytes: some hundred of them.
+    let script = "cat > /dev/null; sleep 0.4; printf '\\001\\005\\0\\0\\0\\0\\0\\0\\0wrong'";
+    let (lab, _folder) = lab_with(script, |config| {
+        config.compile_timeout_ms = 100;
+        config.compile_timeout_mib_ms = 1 << 40;
+    });
+    assert_eq!(refused(&lab).await, Refused::Invalid("wrong".into()));
+}
+
+#[tokio::test]
 async fn a_compiler_that_dies_was_too_costly() {
     let (lab, _folder) = lab_with("cat > /dev/null; kill -9 $$", |_| {});
     assert!(matches!(refused(&lab).await, Refused::TooCostly(_)));
