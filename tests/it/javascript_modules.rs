@@ -199,6 +199,56 @@ fn streams_events_timers_and_the_rest_of_node_are_there() {
 }
 
 #[test]
+fn every_module_that_is_documented_is_there_and_every_other_is_named() {
+    let there = "assert buffer console constants crypto diagnostics_channel events fs fs/promises http https module os path perf_hooks \
+                 process punycode querystring stream stream/promises stream/web string_decoder timers timers/promises tty url util \
+                 util/types zlib";
+    let missing = "child_process cluster worker_threads net tls dgram dns http2 async_hooks readline repl vm v8 inspector wasi sqlite";
+    let list = |names: &str| json!(names.split_whitespace().collect::<Vec<_>>()).to_string();
+    worth(&[
+        (
+            &format!(
+                "{}.filter((name) => {{ const it = require(name); return it !== require('node:' + name) || !Object.keys(it).length; }})",
+                list(there)
+            ),
+            json!([]),
+        ),
+        (
+            &format!(
+                "(await Promise.all({}.map(async (name) => [name, Object.keys(await import('node:' + name)).includes('default')]))).filter(([, is]) => !is)",
+                list(there)
+            ),
+            json!([]),
+        ),
+        (
+            &format!(
+                "{}.filter((name) => {{ try {{ require(name); }} catch (e) {{ return !e.message.startsWith(`The module 'node:${{name}}' does not exist here: `); }} return true; }})",
+                list(missing)
+            ),
+            json!([]),
+        ),
+        (
+            "await import('node:async_hooks').catch((e) => e.message.split('\\n')[0])",
+            json!(
+                "The module 'node:async_hooks' does not exist here: the engine does not follow calls across promises."
+            ),
+        ),
+        (
+            "(() => { try { return new Intl.NumberFormat('de'); } catch (e) { return String(e); } })()",
+            json!("ReferenceError: Intl is not defined"),
+        ),
+        (
+            "[typeof Intl, (1234.5).toLocaleString()]",
+            json!(["undefined", "1234.5"]),
+        ),
+        (
+            "'log info warn error debug trace dir table group groupEnd time timeEnd timeLog count countReset assert'.split(' ').filter((name) => typeof console[name] !== 'function')",
+            json!([]),
+        ),
+    ]);
+}
+
+#[test]
 fn the_webs_globals_are_there() {
     worth(&[
         (

@@ -4,8 +4,8 @@
 #
 # FOLDER gets js.wasm (12 MB) and py.wasm (18 MB), too large to be kept here. They are uploaded as any other action:
 #   wisp action create js FOLDER/js.wasm --web true      and then      curl .../api/v1/web/guest/default/js/stream
-# The interfaces come from the crate wasmtime-wasi-http in Cargo's home: `cargo fetch` puts them there. Compiling py.wasm takes half
-# a minute on an idle core; a slower machine needs `[sandbox] compile_timeout_ms` raised.
+# The interfaces come from the crate wasmtime-wasi-http in Cargo's home: `cargo fetch` puts them there. Compiling py.wasm takes
+# ten seconds of an idle core in a release build; modules of its size have minutes for it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
@@ -31,5 +31,5 @@ node componentize.mjs
 
 python3 -m venv venv
 venv/bin/pip install --quiet componentize-py
-venv/bin/componentize-py -d "$wit" -w wasi:http/proxy componentize -p "$here" app -o py.wasm
+PYTHONDONTWRITEBYTECODE=1 venv/bin/componentize-py -d "$wit" -w wasi:http/proxy componentize -p "$here" app -o py.wasm
 ls -l js.wasm py.wasm

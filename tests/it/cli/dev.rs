@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -168,6 +168,70 @@ fn build_does_what_the_folder_says() {
     assert!(
         done.code == Some(1) && done.err.contains("exit 3"),
         "{done:?}"
+    );
+}
+
+#[test]
+fn build_installs_the_packages_of_a_javascript_action() {
+    let user = User::new();
+    let home = user.home.path();
+    let write = |path: &str, text: &str| {
+        let path = home.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    // A package as a registry gives it away.
+    write(
+        "shouter/package.json",
+        r#"{"name": "shouter", "version": "1.2.3", "main": "lib.js"}"#,
+    );
+    write(
+        "shouter/lib.js",
+        "module.exports = (text) => `${text.toUpperCase()}!`;",
+    );
+    let packed = Command::new("npm")
+        .args(["pack", "--silent", "./shouter"])
+        .current_dir(home)
+        .output()
+        .expect("npm, which tests/run asks for");
+    assert!(packed.status.success(), "{packed:?}");
+
+    write("loud/action.toml", "code = \"loud.zip\"\n");
+    write(
+        "loud/package.json",
+        r#"{"dependencies": {"shouter": "file:../shouter-1.2.3.tgz"}}"#,
+    );
+    write(
+        "loud/index.js",
+        "const shout = require('shouter');\nexports.main = ({ name }) => ({ said: shout(name) });",
+    );
+    let done = user.bare(&["build", "loud"]).ok();
+    assert!(done.out.contains("built loud: loud/loud.zip"), "{done:?}");
+    assert!(home.join("loud/node_modules/shouter/lib.js").is_file());
+    let done = user.bare(&["run", "loud", "-p", "name", "Ada"]).ok();
+    assert_eq!(done.json(), json!({"said": "ADA!"}));
+
+    // With a script of its own, that makes the code.
+    write(
+        "loud/package.json",
+        r#"{"dependencies": {"shouter": "file:../shouter-1.2.3.tgz"}, "scripts": {"build": "cp index.js built.js"}}"#,
+    );
+    write("loud/action.toml", "code = \"built.js\"\n");
+    let done = user.bare(&["build", "loud"]).ok();
+    assert!(done.out.contains("built loud: loud/built.js"), "{done:?}");
+
+    write(
+        "gone/package.json",
+        r#"{"dependencies": {"gone": "file:../gone-1.0.0.tgz"}}"#,
+    );
+    write("gone/action.toml", "code = \"gone.zip\"\n");
+    write("gone/index.js", "exports.main = require('gone');");
+    let done = user.bare(&["build", "gone"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.err.contains("npm install"), "{done:?}");
+    assert!(
+        done.err.contains("gone-1.0.0.tgz"),
+        "npm's own words: {done:?}"
     );
 }
 
