@@ -129,6 +129,10 @@ fn what_json_cannot_hold_is_an_error_with_words() {
             "never finished",
         ),
         (
+            "function main() { return { a: 'x'.repeat(2e6) }; }",
+            "exceeded the allowed length",
+        ),
+        (
             "function main() { let o = {}; const top = o; for (let i = 0; i < 1e5; i++) o = o.a = {}; return top; }",
             "cannot be turned into JSON",
         ),

@@ -110,6 +110,7 @@ fn what_fails_in_python_says_why() {
             "maximum recursion depth exceeded",
         ),
         ("nested", "application error", "nested too deeply"),
+        ("huge", "application error", "exceeded the allowed length"),
         ("set", "application error", "not JSON: Object of type set"),
         ("nan", "application error", "not JSON: Out of range float"),
         ("cycle", "application error", "not JSON: Circular reference"),

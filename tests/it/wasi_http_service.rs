@@ -125,6 +125,7 @@ fn what_goes_wrong_in_a_service_is_told_and_nothing_broken_is_taken_for_whole() 
     for (path, status) in [
         ("/trap", 502),
         ("/refuse", 502),
+        ("/hoard", 502),
         ("/spin", 504),
         ("/never", 504),
     ] {

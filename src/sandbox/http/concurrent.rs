@@ -28,6 +28,17 @@ use super::super::p2::environment;
 use super::outbox::{Answer, Outbox};
 use super::{passing_on, scheme};
 
+/// Streams, futures, tasks and what else an instance may hold of them.
+const HANDLES_MAX: usize = 4096;
+
+/// Bounds what an instance may have the host keep for it.
+pub(super) fn bound(store: &mut Store<Host>) {
+    store.set_max_component_handles(HANDLES_MAX);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(HANDLES_MAX);
+    }
+}
+
 /// How the sending of a body ended.
 type Sent = Pin<Box<dyn Future<Output = Result<(), WasiError>> + Send>>;
 

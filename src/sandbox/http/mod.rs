@@ -35,6 +35,7 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
+use super::engine::Class;
 use super::host::Host;
 use super::instance::{TICKS_FIRST, start_failed, start_failure, store};
 use super::p2::P2;
@@ -112,6 +113,9 @@ pub(super) async fn start(
     let mut store = store(&program, &limits, grant);
     let p2 = P2::new(store.data_mut(), &Bytes::new(), &program, limits.serves);
     store.data_mut().p2 = Some(Box::new(p2));
+    if program.shape.class == Class::Concurrent {
+        concurrent::bound(&mut store);
+    }
     let outcome = match until(limits.deadline, bring_up(&mut store, &program)).await {
         Some(Ok(guest)) => {
             let logs = store.data_mut().end().lines;

@@ -191,6 +191,9 @@ fn spawn(addr: SocketAddr, folder: &TempDir) -> Result<Child> {
         .append(true)
         .open(log_path(folder))?;
     let child = Command::new(env!("CARGO_BIN_EXE_wisp"))
+        // Variables of the benchmark's own, which would look like settings.
+        .env_remove("WISP_BENCH_WASMTIME")
+        .env_remove("WISP_BENCH_WORKERD")
         .arg("serve")
         .args(["--listen", &addr.to_string()])
         .arg("--data")

@@ -5,7 +5,8 @@
 //! the one way it has to load a script while it runs: services in its configuration are compiled before it listens. The
 //! source comes from memory there, and all of the call counts on both sides, HTTP included.
 //!
-//! Warm: one action, and one service of workerd's configuration with nothing in front of it, as it is fastest.
+//! Warm: one action, and one service of workerd's configuration with nothing in front of it, as it is fastest. workerd serves on
+//! one thread, so on several cores the share says nothing of either engine.
 
 use std::path::Path;
 
