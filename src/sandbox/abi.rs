@@ -463,38 +463,45 @@ fn component_shape(imports: &[String], exports: &[String], wasi_3: bool) -> Resu
             imports_wasi: true,
         });
     }
-    let abi = if exports
-        .iter()
-        .any(|name| is_versioned(name, "wisp:action/handler"))
-    {
-        Abi::Handler
-    } else if exports
-        .iter()
-        .any(|name| name.starts_with("wasi:http/incoming-handler@0.2"))
-    {
-        Abi::Http
-    } else if exports
-        .iter()
-        .any(|name| name.starts_with("wasi:cli/run@0.2"))
-    {
-        Abi::CommandComponent
-    } else {
-        let names: Vec<String> = exports.iter().map(|name| format!("`{name}`")).collect();
-        let there = if names.is_empty() {
-            "nothing".to_owned()
-        } else {
-            listed(&names)
-        };
-        return Err(invalid(format!(
-            "Nobody can call this component: it exports {there}. {NEEDED}"
-        )));
-    };
+    let abi = called(exports)?;
     Ok(Shape {
         abi,
         class: Class::Large,
         // What serves requests has to do with resources whatever it imports.
         imports_wasi: abi == Abi::Http || imports.iter().any(is_wasi),
     })
+}
+
+/// How a component of WASI 0.2 is called, by what it exports.
+fn called(exports: &[String]) -> Result<Abi, Refused> {
+    Ok(
+        if exports
+            .iter()
+            .any(|name| is_versioned(name, "wisp:action/handler"))
+        {
+            Abi::Handler
+        } else if exports
+            .iter()
+            .any(|name| name.starts_with("wasi:http/incoming-handler@0.2"))
+        {
+            Abi::Http
+        } else if exports
+            .iter()
+            .any(|name| name.starts_with("wasi:cli/run@0.2"))
+        {
+            Abi::CommandComponent
+        } else {
+            let names: Vec<String> = exports.iter().map(|name| format!("`{name}`")).collect();
+            let there = if names.is_empty() {
+                "nothing".to_owned()
+            } else {
+                listed(&names)
+            };
+            return Err(invalid(format!(
+                "Nobody can call this component: it exports {there}. {NEEDED}"
+            )));
+        },
+    )
 }
 
 /// Whether `name` begins with `interface` and is of a version 0.3.x that was released.

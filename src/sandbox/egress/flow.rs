@@ -67,7 +67,8 @@ impl Flows {
         let Some(namespace) = &usage.namespace else {
             return Ok(Share(None));
         };
-        if self.requests.fetch_add(1, Ordering::Relaxed) % REQUESTS_BETWEEN_SWEEPS == 0 {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(REQUESTS_BETWEEN_SWEEPS) {
             self.each.retain(|_, flow| {
                 let state = flow.state.lock();
                 state.open > 0 || state.began.elapsed() < MINUTE
