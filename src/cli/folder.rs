@@ -190,6 +190,13 @@ impl Folder {
         Some(self.folder.join(self.code.as_ref()?))
     }
 
+    /// Bytes of the file that is uploaded; none when it is anything else, or not there.
+    pub(super) fn code_bytes(&self) -> u64 {
+        let file = self.code().and_then(|code| code.metadata().ok());
+        let file = file.filter(std::fs::Metadata::is_file);
+        file.map_or(0, |file| file.len())
+    }
+
     /// As [`Folder::code`], relative to the folder.
     pub(super) fn code_in_folder(&self) -> Option<&Path> {
         self.code.as_deref()

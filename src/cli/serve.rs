@@ -5,11 +5,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::client::Client;
 use super::examples;
@@ -26,6 +27,9 @@ const STOPPED_TWICE: u8 = 130;
 
 /// Columns for the names of examples.
 const NAME_WIDTH: usize = 20;
+
+/// Examples that are deployed at one time.
+const HANDS: usize = 2;
 
 /// How many examples are shown in lines to paste.
 const SHOWN: usize = 2;
@@ -139,7 +143,7 @@ impl Serve {
         let place = Place::of(&app);
         place.banner(session, &app);
         let later = match self.examples {
-            true => place.deploy(session, &mut signals).await,
+            true => place.deploy(session, &mut signals),
             false => Vec::new(),
         };
         let ready = match later.len() {
@@ -217,16 +221,6 @@ impl Signals {
             _ = self.interrupt.recv() => "interrupted",
         }
     }
-
-    /// Whether one came already; it stays for [`Signals::next`].
-    async fn came(&mut self) -> bool {
-        self.noticed = tokio::select! {
-            biased;
-            name = self.next() => Some(name),
-            () = std::future::ready(()) => None,
-        };
-        self.noticed.is_some()
-    }
 }
 
 /// Where the server is, as its clients see it.
@@ -282,7 +276,7 @@ impl Place {
 
     /// Every example, one line each; what cannot be deployed is no reason to stop. Answers those that may have to wait for
     /// the engine of a language, which must not hold up the start.
-    async fn deploy(&self, session: Session<'_>, signals: &mut Signals) -> Vec<Folder> {
+    fn deploy(&self, session: Session<'_>, signals: &mut Signals) -> Vec<Folder> {
         let output = session.output;
         let Some(key) = &self.key else {
             output
@@ -300,23 +294,74 @@ impl Place {
                 return Vec::new();
             }
         };
-        let client = Client::to(self.target(key), session);
         output.line(&format!("\n  {}", output.bold("Examples")));
         let (mut later, now): (Vec<Folder>, Vec<Folder>) =
             found.into_iter().partition(Folder::needs_engine);
         // Its engine takes longest.
         later.sort_by_key(Folder::is_python);
-        let mut deployed = Vec::new();
-        for example in &now {
-            if tokio::task::block_in_place(|| deploy(session, &client, example)) {
-                deployed.push(example);
-            }
-            if signals.came().await {
-                return Vec::new();
-            }
-        }
+        let Some(deployed) = self.deploy_all(session, signals, (key, &now)) else {
+            return Vec::new();
+        };
         self.paste(session, key, &deployed);
         later
+    }
+
+    /// A few at a time, the largest first: one alone does not keep the machine busy. Those that were deployed; `None` when a signal came.
+    fn deploy_all<'e>(
+        &self,
+        session: Session<'_>,
+        signals: &mut Signals,
+        (key, all): (&str, &'e [Folder]),
+    ) -> Option<Vec<&'e Folder>> {
+        let (next, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
+        // What takes longest must not be what everybody waits for at the end.
+        let mut order: Vec<(usize, &Folder)> = all.iter().enumerate().collect();
+        order.sort_by_key(|(_, example)| std::cmp::Reverse(example.code_bytes()));
+        let work = || {
+            let client = Client::to(self.target(key), session);
+            let mut deployed = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                let turn = next.fetch_add(1, Ordering::Relaxed);
+                let Some((place, example)) = order.get(turn) else {
+                    break;
+                };
+                if deploy(session, &client, example) {
+                    deployed.push(*place);
+                }
+            }
+            deployed
+        };
+        let (end, mut ended) = mpsc::channel::<()>(1);
+        let wait = || {
+            std::thread::scope(|scope| {
+                let hands: Vec<_> = (0..HANDS)
+                    .map(|_| {
+                        let (end, work) = (end.clone(), &work);
+                        scope.spawn(move || {
+                            let deployed = work();
+                            drop(end);
+                            deployed
+                        })
+                    })
+                    .collect();
+                drop(end);
+                let signal = tokio::runtime::Handle::current().block_on(async {
+                    tokio::select! {
+                        name = signals.next() => Some(name),
+                        _ = ended.recv() => None,
+                    }
+                });
+                ends.store(signal.is_some(), Ordering::Relaxed);
+                signals.noticed = signal;
+                let done = hands.into_iter().map(std::thread::ScopedJoinHandle::join);
+                let mut places: Vec<usize> = done.filter_map(|done| done.ok()).flatten().collect();
+                places.sort_unstable();
+                places
+            })
+        };
+        let places = tokio::task::block_in_place(wait);
+        let deployed = places.into_iter().filter_map(|place| all.get(place));
+        (!ends.load(Ordering::Relaxed)).then(|| deployed.collect())
     }
 
     /// The examples that were left for later, until all are there or the server ends.
