@@ -77,32 +77,39 @@ pub(crate) async fn first_instance(args: &Args) -> Result<Vec<Row>> {
     for (guest, code, answer) in guests {
         let server = Server::start("").await?;
         let tenant = Tenant::new(&server, "bench", 100_000).await?;
-        let (mut puts, mut calls) = (Vec::new(), Vec::new());
-        for index in 0..count {
-            let name = format!("linked-{index}");
-            puts.push(tenant.put(&Action {
-                name: &name,
-                code,
-                timeout_ms: 60_000,
-            })?);
-            calls.push(tenant.invoke(&name, PARAMS)?);
-        }
-        drive::each(server.addr, puts, 4, "actions made").await?;
         let warm = Action {
             name: "warm",
             code,
             timeout_ms: 60_000,
         };
         tenant.deploy(&server, &warm, PARAMS, answer).await?;
+        let warm = tenant.invoke("warm", PARAMS)?;
+        let (mut colds, mut warms) = (histogram()?, histogram()?);
+        // A second in which the machine is busy elsewhere must not decide about the hundredth slowest of all.
+        for round in 0..args.rounds {
+            let (mut puts, mut calls) = (Vec::new(), Vec::new());
+            for index in 0..count {
+                let name = format!("linked-{round}-{index}");
+                puts.push(tenant.put(&Action {
+                    name: &name,
+                    code,
+                    timeout_ms: 60_000,
+                })?);
+                calls.push(tenant.invoke(&name, PARAMS)?);
+            }
+            drive::each(server.addr, puts, 4, "actions made").await?;
+            let (cold, warm) = in_turns(server.addr, &calls, &warm).await?;
+            colds.add(cold)?;
+            warms.add(warm)?;
+        }
         let goals = Goals {
             p50_ms: None,
             p99_ms: 0.3,
         };
-        let (cold, warm) = in_turns(server.addr, &calls, &tenant.invoke("warm", PARAMS)?).await?;
         rows.push(above(
             &format!("first instance, linked, {guest}"),
-            &cold,
-            &warm,
+            &colds,
+            &warms,
             &goals,
         ));
     }
@@ -141,7 +148,10 @@ pub(crate) fn above(
     let quantile = |latency, quantile| quantile_ms(latency, quantile);
     let base = quantile(warm, 0.5);
     let (p50, p99) = (quantile(cold, 0.5) - base, quantile(cold, 0.99) - base);
-    let figure = format!("p50 +{p50:.3} ms, p99 +{p99:.3} ms above a warm p50 of {base:.3} ms");
+    let figure = format!(
+        "p50 +{p50:.3} ms, p99 +{p99:.3} ms above a warm p50 of {base:.3} ms, whose own p99 is +{:.3} ms",
+        quantile(warm, 0.99) - base
+    );
     let goal = match goals.p50_ms {
         Some(p50) => format!("p50 < +{p50} ms, p99 < +{} ms", goals.p99_ms),
         None => format!("p99 < +{} ms", goals.p99_ms),

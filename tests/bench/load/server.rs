@@ -17,6 +17,9 @@ use crate::report::say;
 
 /// How long it may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is at rest, and how many looks in a row must find it so.
+const LOOK: Duration = Duration::from_millis(100);
+const RESTED_LOOKS: usize = 5;
 
 /// A running server; killed and its data removed when dropped.
 pub(crate) struct Server {
@@ -48,6 +51,7 @@ impl Server {
             folder,
         };
         server.wait_ready().await?;
+        server.settle().await?;
         Ok(server)
     }
 
@@ -63,7 +67,8 @@ impl Server {
             self.log_end()
         );
         self.child = spawn(self.addr, &self.folder)?;
-        self.wait_ready().await
+        self.wait_ready().await?;
+        self.settle().await
     }
 
     /// Ends it as a crash does.
@@ -93,6 +98,37 @@ impl Server {
             );
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until it is at rest. On a new data folder it compiles the engines of languages, in processes of their own, for
+    /// some seconds after it is ready: once, and not to be found in the figures of whatever is measured first.
+    async fn settle(&self) -> Result<()> {
+        let (start, mut rested) = (Instant::now(), 0);
+        let mut used = self.cpu_seconds()?;
+        while rested < RESTED_LOOKS {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "the server is not at rest after {PATIENCE:?}"
+            );
+            sleep(LOOK).await;
+            let now = self.cpu_seconds()?;
+            let rests = now - used <= LOOK.as_secs_f64() / 5.0 && !self.has_children()?;
+            rested = if rests { rested + 1 } else { 0 };
+            used = now;
+        }
+        Ok(())
+    }
+
+    /// Whether processes that it started run.
+    fn has_children(&self) -> Result<bool> {
+        let id = self.child.id().context("the server has ended")?.to_string();
+        let parent = |stat: &str| {
+            let (_, fields) = stat.rsplit_once(')')?;
+            fields.split_whitespace().nth(1).map(|parent| parent == id)
+        };
+        let all = std::fs::read_dir("/proc")?.flatten();
+        let stats = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        Ok(stats.into_iter().any(|stat| parent(&stat) == Some(true)))
     }
 
     /// The last of what it logged, for an error.
