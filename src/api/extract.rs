@@ -153,12 +153,16 @@ impl<'a> Query<'a> {
 
     /// The first value of `name`; `None` when it is absent or empty.
     pub(super) fn get(self, name: &str) -> Result<Option<Cow<'a, str>>> {
-        for pair in self.0.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let is_it = key == name
-                || (key.contains(['%', '+']) && decode(key).is_some_and(|key| key == name));
+        let mut left = Some(self.0);
+        while let Some(text) = left {
+            let (pair, others) = cut(text, b'&');
+            left = others;
+            let (key, value) = cut(pair, b'=');
+            let is_it =
+                key == name || (is_encoded(key) && decode(key).is_some_and(|key| key == name));
             if is_it {
-                let value = decode(value).ok_or_else(|| Error::query(name, "invalid UTF-8"))?;
+                let value = decode(value.unwrap_or_default());
+                let value = value.ok_or_else(|| Error::query(name, "invalid UTF-8"))?;
                 return Ok((!value.is_empty()).then_some(value));
             }
         }
@@ -189,7 +193,27 @@ impl<'a> Query<'a> {
     }
 }
 
+/// What stands before the first `at`, an ASCII character, and what stands behind it, if it is there.
+///
+/// Options are looked up in every call, and their texts are brief: a search that is made for long ones takes twice as long.
+fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|byte| byte == at) {
+        None => (text, None),
+        Some(place) => {
+            let (before, rest) = text.split_at(place);
+            (before, rest.get(1..))
+        }
+    }
+}
+
+fn is_encoded(text: &str) -> bool {
+    text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
+}
+
 fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !is_encoded(text) {
+        return Some(Cow::Borrowed(text));
+    }
     if text.contains('+') {
         let spaced = text.replace('+', " ");
         let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
@@ -293,4 +317,32 @@ pub(super) fn expect_json(headers: &HeaderMap) -> Result<()> {
             "The request's Content-Type [{given}] is not supported. Expected:\napplication/json"
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_is_found_however_it_is_written() {
+        let table = [
+            ("blocking=true&result=false", Some("false")),
+            ("result=a=b", Some("a=b")),
+            ("&&result=x&", Some("x")),
+            ("r%65sult=%C3%A9", Some("é")),
+            ("result=a+b%2B", Some("a b+")),
+            ("result=é&result=second", Some("é")),
+            ("result", None),
+            ("result=", None),
+            ("result=&result=second", None),
+            ("results=x&resul=y", None),
+            ("", None),
+        ];
+        for (query, expected) in table {
+            let found = Query(query).get("result");
+            let found = found.unwrap_or_else(|_| panic!("{query} is refused"));
+            assert_eq!(found.as_deref(), expected, "{query}");
+        }
+        assert!(Query("result=%FF").get("result").is_err());
+    }
 }
