@@ -24,7 +24,7 @@ use crate::invoke::Invoker;
 use crate::link::{Batch, Heard, Link};
 use crate::model::{Action, ActivationId, Namespace};
 use crate::pool::Slots;
-use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
+use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Place, Salvage};
 use crate::queue::message::Outcome;
 use crate::queue::{Delivery, Queue};
 use crate::sandbox;
@@ -104,6 +104,7 @@ struct Salvager {
     engine: Engine,
     invoker: Invoker,
     node: Arc<Node>,
+    throttle: Arc<Throttle>,
 }
 
 #[async_trait]
@@ -145,6 +146,24 @@ impl Salvage for Salvager {
     async fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool {
         self.invoker.is_in_flight(namespace, id)
             && matches!(self.invoker.stop_for_good(namespace, id).await, Ok(true))
+    }
+
+    async fn take_over(
+        &self,
+        namespace: &Namespace,
+        front: &str,
+        count: usize,
+    ) -> (Vec<Place>, bool) {
+        let (places, told) = self.throttle.take_over(namespace, front, count).await;
+        let places = places.into_iter().map(|place| Box::new(place) as Place);
+        (places.collect(), told)
+    }
+
+    async fn await_place(&self, namespace: &Namespace, front: &str) -> Place {
+        match self.throttle.inherit(namespace, front).await {
+            Some(place) => Box::new(place),
+            None => Box::new(self.invoker.await_place_of(namespace).await),
+        }
     }
 }
 
@@ -283,6 +302,7 @@ impl Joined {
             engine: engine.clone(),
             invoker: invoker.clone(),
             node: Arc::clone(&self.node),
+            throttle: Arc::clone(&state.throttle),
         });
         // What was told to stop before this process began is told again, whoever has it in the meantime.
         for id in invoker.former_cancels().await? {
@@ -463,7 +483,22 @@ impl Beating {
     }
 
     async fn beat(&self) -> anyhow::Result<()> {
+        if self.node.fence.has_ended() {
+            self.held().lapse();
+        }
         let asked = Instant::now();
+        let renewed = tokio::join!(
+            self.queue.renew(),
+            self.throttle.upkeep(),
+            self.queue.mind_orphans()
+        );
+        if renewed != (true, true, true) {
+            anyhow::bail!("not everything that is held was renewed");
+        }
+        if asked.elapsed() >= self.node.config.lease() {
+            anyhow::bail!("it took longer than a lease to renew everything that is held");
+        }
+        // Last: whoever sees that the node lives knows that what it holds was renewed no longer than a lease before.
         let mut batch = Batch::default();
         self.node
             .members
@@ -473,13 +508,6 @@ impl Beating {
                 self.node.note_time(u64::try_from(*now).unwrap_or(0));
             }
             answer?;
-        }
-        if self.node.fence.has_ended() {
-            self.held().lapse();
-        }
-        let renewed = tokio::join!(self.queue.renew(), self.throttle.upkeep());
-        if renewed != (true, true) {
-            anyhow::bail!("not everything that is held was renewed");
         }
         if !self.node.fence.extend(asked, self.node.config.lease()) {
             self.held().lapse();
@@ -509,6 +537,7 @@ impl Beating {
             idle: pool.idle,
             waiting: backlog.count,
             lanes: self.queue.lanes_held(),
+            lease_ends_ms: 0,
         }
     }
 

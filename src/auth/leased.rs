@@ -1,16 +1,19 @@
-//! Counts that the cluster has only so many of, held by nodes on lease: places of namespaces, slots of actions.
+//! Counts that the cluster has only so many of, held by nodes on lease: places of namespaces.
 //!
-//! Each count is a hash in Redis: holder -> `count:deadline:serial`. A node holds some of it, gives them out without a round
-//! trip, renews what it holds, and gives back what it has no use for. A node that renews nothing has lost what it held when
-//! its lease has run out.
+//! Each count is a hash in Redis, holder -> `count:serial`, with the sum of all, beside a sorted set of the holders by
+//! deadline. A node holds some of it, gives them out without a round trip, renews what it holds, and gives back what it has
+//! no use for. What a node that renews nothing held is dropped after [`KEPT`] leases; until then others may move it to
+//! themselves ([`Leased::adopt`]), because work that it was for is theirs now.
 //!
 //! Invariants:
-//! - what unexpired holders have together is never raised above the most that is allowed;
+//! - what stands in the hash together is never raised above the most that is allowed, but by what runs already;
+//! - a call costs the same however many nodes hold some: the sum is kept, and who is overdue is found by the deadlines;
 //! - deadlines are set and read by Redis's clock alone, inside the scripts. A node measures only how long ago it asked, and
 //!   takes its lease to be over earlier than Redis does ([`Hold::stands_at`]);
+//! - where nobody was heard of for a lease, Redis was away and not they: everybody gets another term;
 //! - commands say what the node has in the end, not by how much it changes, and carry a serial number: one whose answer was lost, or
 //!   that arrives late, does no harm, and the next one puts the count right;
-//! - after [`Leased::lapse`] the node is another holder: what it held before stays counted until Redis's lease of it ends.
+//! - after [`Leased::lapse`] nothing may be used until Redis has renewed it; what is in use stays counted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,80 +25,153 @@ use foldhash::quality::RandomState;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::link::{Batch, Error, Link, Result, Script, Value};
+use crate::link::{Batch, Cmd, Link, Result, Script, Value};
 
-/// Claims: drops what is not ours and whose lease has run out, then raises what this holder has as far as there is room.
+/// For how many leases what a node holds stays counted that renews nothing.
 ///
-/// ARGV: holder, serial, what it has, how much it needs, which share of the rest it would like, most that are allowed, lease.
-/// Answers: granted, held by all, held by the others, whether the holder was thought to have something and had not.
-static CLAIM: Script = Script::new(
-    "#!lua flags=allow-oom
+/// A node that has work of the dead one finds out within its own lease, or loses that lease and ends the work; and the dead
+/// one's own lease, by which that is judged, was renewed at most one lease after its counts were.
+pub(crate) const KEPT: u32 = 3;
+
+/// What all scripts begin with. KEYS: the hash, the deadlines. ARGV: us, for how long a count is kept.
+///
+/// Beside the holders, the hash has the sum of what they have `#s`, when one of them was last heard of `#t`, and a time
+/// before which none is overdue `#d`. `look` is called when that has passed: it drops those who are, but for us and
+/// `spared`. It gives everybody another term where nobody was heard of for a third of it: whoever lives renews several
+/// times in that, so Redis was away. And it counts anew where somebody changed anything by hand.
+macro_rules! script {
+    ($($body:literal),*) => {
+        Script::new(concat!(
+            "#!lua flags=allow-oom
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local holder, serial, have = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local need, share, max, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local others, is_known = 0, false
-local all = redis.pcall('HGETALL', KEYS[1])
-if all.err then
+local me, kept = ARGV[1], tonumber(ARGV[2])
+local f = redis.pcall('HMGET', KEYS[1], '#s', '#t', '#d', me)
+if f.err then
   redis.call('DEL', KEYS[1])
-  all = {}
+  f = {}
 end
-for i = 1, #all, 2 do
-  local count, deadline, last = string.match(all[i + 1], '^(%d+):(%d+):(%d+)$')
-  if not count or tonumber(deadline) <= now then
-    redis.call('HDEL', KEYS[1], all[i])
-  elseif all[i] ~= holder then
-    others = others + tonumber(count)
-  elseif tonumber(last) >= serial then
-    return redis.error_reply('WISP late')
+local sum, seen, due = tonumber(f[1]), tonumber(f[2]), tonumber(f[3])
+local function parse(value)
+  local count, serial = string.match(value or '', '^(%d+):(%d+)$')
+  return tonumber(count) or 0, tonumber(serial)
+end
+local mine, last = parse(f[4])
+local has_looked = false
+local function look(spared)
+  if sum and seen and due and now < due and now - seen < kept / 3 then return end
+  local known = redis.pcall('ZCARD', KEYS[2])
+  if type(known) ~= 'number' then
+    redis.call('DEL', KEYS[2])
+    known = 0
+  end
+  if not (sum and seen and due) or redis.call('HLEN', KEYS[1]) ~= known + 3 then
+    sum = 0
+    redis.call('DEL', KEYS[2])
+    local all = redis.call('HGETALL', KEYS[1])
+    for i = 1, #all, 2 do
+      local count = parse(all[i + 1])
+      sum = sum + count
+      if count > 0 then redis.call('ZADD', KEYS[2], now + kept, all[i])
+      else redis.call('HDEL', KEYS[1], all[i]) end
+    end
+  elseif now - seen >= kept / 3 then
+    for _, who in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do redis.call('ZADD', KEYS[2], now + kept, who) end
   else
-    is_known = true
+    for _, who in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 64)) do
+      if who ~= me and who ~= spared then
+        sum = sum - parse(redis.call('HGET', KEYS[1], who))
+        redis.call('HDEL', KEYS[1], who)
+        redis.call('ZREM', KEYS[2], who)
+      end
+    end
+  end
+  due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]) or now + kept
+  has_looked = true
+end
+local function set(who, count, serial)
+  if count > 0 then redis.call('HSET', KEYS[1], who, string.format('%.0f:%.0f', count, serial))
+  else
+    redis.call('HDEL', KEYS[1], who)
+    redis.call('ZREM', KEYS[2], who)
   end
 end
+local function close()
+  if sum <= 0 then
+    redis.call('DEL', KEYS[1], KEYS[2])
+    return
+  end
+  redis.call('HSET', KEYS[1], '#s', string.format('%.0f', sum), '#t', now, '#d', due)
+  if has_looked then
+    redis.call('PEXPIRE', KEYS[1], 3600000)
+    redis.call('PEXPIRE', KEYS[2], 3600000)
+  end
+end
+",
+            $($body),*
+        ))
+    };
+}
+
+/// Claims: raises what this holder has as far as there is room.
+///
+/// ARGV: us, term, serial, what we have, how much we need, which share of the rest we would like, most that are allowed.
+/// Answers: granted, held by all, held by the others, whether the holder was thought to have something and had not.
+static CLAIM: Script = script!(
+    "local serial, have = tonumber(ARGV[3]), tonumber(ARGV[4])
+local need, share, max = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if last and last >= serial then return redis.error_reply('WISP late') end
+look()
+local others = sum - mine
 local room = max - others - have
 local granted = math.max(0, math.min(need, room))
 if share > 0 and room > granted then
   granted = granted + math.min(math.floor((room - granted) / share), 1024)
 end
-local mine = have + granted
-if mine > 0 then
-  redis.call('HSET', KEYS[1], holder, string.format('%.0f:%.0f:%.0f', mine, now + lease, serial))
-  if redis.call('PTTL', KEYS[1]) < lease then redis.call('PEXPIRE', KEYS[1], lease) end
-else
-  redis.call('HDEL', KEYS[1], holder)
-end
-return {granted, others + mine, others, (have > 0 and not is_known) and 1 or 0}",
+sum = others + have + granted
+set(me, have + granted, serial)
+if have + granted > 0 then redis.call('ZADD', KEYS[2], now + kept, me) end
+close()
+return {granted, sum, others, (have > 0 and not last) and 1 or 0}"
 );
 
-/// Lowers what a holder has. ARGV: holder, serial, what it has from now on. Never raises it, and never brings it back.
-static KEEP: Script = Script::new(
-    "#!lua flags=allow-oom
-local value = redis.pcall('HGET', KEYS[1], ARGV[1])
-if type(value) ~= 'string' then return 0 end
-local count, deadline, last = string.match(value, '^(%d+):(%d+):(%d+)$')
-if count and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-local mine = math.min(tonumber(count) or 0, tonumber(ARGV[3]))
-if mine > 0 then
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:%s:%s', mine, deadline, ARGV[2]))
-else
-  redis.call('HDEL', KEYS[1], ARGV[1])
-end
-return 1",
+/// Lowers what a holder has. ARGV: us, term, serial, what we have from now on. Never raises it, and never brings it back.
+static KEEP: Script = script!(
+    "local serial = tonumber(ARGV[3])
+if not last or last >= serial then return 0 end
+look()
+local left = math.min(mine, tonumber(ARGV[4]))
+sum = sum - mine + left
+set(me, left, serial)
+close()
+return 1"
 );
 
-/// Renews a lease that has not run out. ARGV: holder, lease. Answers whether it did.
-static RENEW: Script = Script::new(
-    "#!lua flags=allow-oom
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local value = redis.pcall('HGET', KEYS[1], ARGV[1])
-if type(value) ~= 'string' then return 0 end
-local count, deadline, last = string.match(value, '^(%d+):(%d+):(%d+)$')
-if not count or tonumber(deadline) <= now then return 0 end
-local lease = tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%s:%.0f:%s', count, now + lease, last))
-if redis.call('PTTL', KEYS[1]) < lease then redis.call('PEXPIRE', KEYS[1], lease) end
-return 1",
+/// Renews what a holder has. ARGV: us, term. Answers how much that is: none where it was dropped.
+static RENEW: Script = script!(
+    "if mine == 0 then return 0 end
+look()
+redis.call('ZADD', KEYS[2], now + kept, me)
+close()
+return mine"
+);
+
+/// Moves some of what another holder has to us. ARGV: us, term, serial, what we have, the other, how many, whether we have
+/// so many from now on in any case. Answers how many more we have.
+static ADOPT: Script = script!(
+    "local serial, from, count = tonumber(ARGV[3]), ARGV[5], tonumber(ARGV[6])
+if last and last >= serial then return redis.error_reply('WISP late') end
+look(from)
+local theirs, theirs_last = parse(redis.call('HGET', KEYS[1], from))
+local moved = math.min(count, theirs)
+if moved > 0 then set(from, theirs - moved, theirs_last) end
+if ARGV[7] ~= '1' then count = moved end
+local have = tonumber(ARGV[4]) + count
+sum = sum - moved - mine + have
+set(me, have, serial)
+if have > 0 then redis.call('ZADD', KEYS[2], now + kept, me) end
+close()
+return count"
 );
 
 /// Renewals sent together: a pipeline of these keeps Redis busy for about a millisecond.
@@ -134,13 +210,14 @@ pub(crate) struct Claimed {
 /// What this node holds of one count.
 pub(crate) struct Hold {
     key: String,
-    holder: String,
+    deadlines: String,
     /// Held here.
     held: AtomicU64,
     /// What Redis has, as far as is known; [`UNKNOWN`] while a command is under way or when its answer was lost.
     told: AtomicU64,
     /// When the node takes its lease to be over, in milliseconds of [`Leased::at`].
     until_ms: AtomicU64,
+    /// Whether it has not been renewed since a lapse.
     has_lapsed: AtomicBool,
     /// One command at a time, in the order of their serials.
     turn: tokio::sync::Mutex<()>,
@@ -160,10 +237,10 @@ impl Hold {
 
     /// Whether what is held may be used at `now_ms` ([`Leased::at`]): the lease has not run out as the node sees it.
     pub(crate) fn stands_at(&self, now_ms: u64) -> bool {
-        now_ms < self.until_ms.load(Ordering::Relaxed) && !self.has_lapsed()
+        now_ms < self.until_ms.load(Ordering::Relaxed)
     }
 
-    /// Whether the node was told to forget it.
+    /// Whether it has not been renewed since a lapse: others may have been granted what is in use here.
     pub(crate) fn has_lapsed(&self) -> bool {
         self.has_lapsed.load(Ordering::Acquire)
     }
@@ -193,8 +270,6 @@ pub(crate) struct Leased {
     began: Instant,
     /// Numbers the commands.
     serial: AtomicU64,
-    /// How often the node's lease has lapsed.
-    lapses: AtomicU64,
     holds: DashMap<Box<str>, Arc<Hold>, RandomState>,
 }
 
@@ -215,7 +290,6 @@ impl Leased {
             margin: (lease / 10).max(Duration::from_millis(100)).min(lease / 2),
             began: Instant::now(),
             serial: AtomicU64::new(1),
-            lapses: AtomicU64::new(0),
             holds: DashMap::default(),
         }
     }
@@ -232,10 +306,9 @@ impl Leased {
             return Arc::clone(&hold);
         }
         let made = || {
-            let lapses = self.lapses.load(Ordering::Acquire);
             Arc::new(Hold {
                 key: format!("{}{key}", self.prefix),
-                holder: format!("{}.{lapses}", self.node),
+                deadlines: format!("{}{key}:d", self.prefix),
                 held: AtomicU64::new(0),
                 told: AtomicU64::new(0),
                 until_ms: AtomicU64::new(0),
@@ -249,26 +322,20 @@ impl Leased {
     /// Claims more.
     ///
     /// # Errors
-    /// When it is not known what was granted, if anything; it is put right by the next command. And after a lapse.
+    /// When it is not known what was granted, if anything; it is put right by the next command.
     pub(crate) async fn claim(&self, hold: &Hold, ask: Ask) -> Result<Claimed> {
         let _turn = hold.turn.lock().await;
-        if hold.has_lapsed() {
-            return Err(lapsed());
-        }
         let asked = Instant::now();
         let (serial, have) = (self.serial(), hold.held());
         hold.told.store(UNKNOWN, Ordering::Relaxed);
-        let mut command = CLAIM.call(&[&hold.key]);
-        command.arg(&hold.holder).arg(serial).arg(have);
+        let mut command = self.call(&CLAIM, hold);
+        command.arg(serial).arg(have);
         command.arg(ask.need.min(MOST)).arg(ask.share);
-        command.arg(ask.max.min(MOST)).arg(self.lease_ms());
+        command.arg(ask.max.min(MOST));
         let (granted, in_use, others, was_lost): (u64, u64, u64, u64) =
             self.link.call(&CLAIM, &command).await?;
         hold.told.store(have + granted, Ordering::Relaxed);
         self.stands_since(hold, asked);
-        if hold.has_lapsed() {
-            return Err(lapsed());
-        }
         hold.held.fetch_add(granted, Ordering::Relaxed);
         Ok(Claimed {
             granted,
@@ -276,6 +343,36 @@ impl Leased {
             others,
             was_lost: was_lost == 1,
         })
+    }
+
+    /// Holds some of what `from` held: as many of `count` as it has, or all of them where they are in use here in any case.
+    /// Answers how many.
+    ///
+    /// # Errors
+    /// When it is not known what was moved. What is in use is held all the same, and told with the next renewal.
+    pub(crate) async fn adopt(
+        &self,
+        hold: &Hold,
+        from: &str,
+        count: u64,
+        in_use: bool,
+    ) -> Result<u64> {
+        let _turn = hold.turn.lock().await;
+        let asked = Instant::now();
+        let (serial, have) = (self.serial(), hold.held());
+        hold.told.store(UNKNOWN, Ordering::Relaxed);
+        let mut command = self.call(&ADOPT, hold);
+        command.arg(serial).arg(have);
+        command.arg(from).arg(count).arg(u8::from(in_use));
+        let answer: Result<u64> = self.link.call(&ADOPT, &command).await;
+        let more = answer.as_ref().copied();
+        let more = more.unwrap_or(if in_use { count } else { 0 });
+        hold.held.fetch_add(more, Ordering::Relaxed);
+        if answer.is_ok() {
+            hold.told.store(have + more, Ordering::Relaxed);
+            self.stands_since(hold, asked);
+        }
+        answer
     }
 
     /// Gives `count` back.
@@ -294,19 +391,19 @@ impl Leased {
     /// When it could not be told.
     pub(crate) async fn settle(&self, hold: &Hold) -> Result<()> {
         let _turn = hold.turn.lock().await;
-        if !hold.is_unsettled() || hold.has_lapsed() {
+        if !hold.is_unsettled() {
             return Ok(());
         }
         let (serial, held) = (self.serial(), hold.held());
         hold.told.store(UNKNOWN, Ordering::Relaxed);
-        let mut command = KEEP.call(&[&hold.key]);
-        command.arg(&hold.holder).arg(serial).arg(held);
+        let mut command = self.call(&KEEP, hold);
+        command.arg(serial).arg(held);
         let _: u64 = self.link.call(&KEEP, &command).await?;
         hold.told.store(held, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Renews everything that is held, and gives those whose leases had run out or been forgotten: they may not be used.
+    /// Renews everything that is held, and gives those of which Redis has less, or nothing: they may not be used.
     ///
     /// # Errors
     /// When some could not be renewed; those that could are.
@@ -332,19 +429,22 @@ impl Leased {
 
     async fn renew(&self, holds: &[Arc<Hold>]) -> Result<Vec<Arc<Hold>>> {
         let mut batch = Batch::default();
+        let mut held = Vec::with_capacity(holds.len());
         for hold in holds {
-            let mut command = RENEW.call(&[&hold.key]);
-            command.arg(&hold.holder).arg(self.lease_ms());
-            batch.call(&RENEW, command);
+            held.push(hold.held());
+            batch.call(&RENEW, self.call(&RENEW, hold));
         }
         let asked = Instant::now();
         let answers = self.link.run(&batch).await?;
         let (mut refused, mut failed) = (Vec::new(), None);
-        for (hold, answer) in holds.iter().zip(answers) {
+        for ((hold, held), answer) in holds.iter().zip(held).zip(answers) {
             match answer {
-                Ok(Value::Int(1)) => self.stands_since(hold, asked),
                 // What was given back in the meantime is no loss.
-                Ok(_) if hold.held() == 0 || hold.has_lapsed() => {}
+                Ok(Value::Int(count))
+                    if u64::try_from(count).is_ok_and(|count| count >= held.min(hold.held())) =>
+                {
+                    self.stands_since(hold, asked);
+                }
                 Ok(_) => refused.push(Arc::clone(hold)),
                 Err(error) => failed = Some(error),
             }
@@ -352,34 +452,33 @@ impl Leased {
         failed.map_or(Ok(refused), Err)
     }
 
-    /// Forgets everything that is held: the node's lease is over as the node sees it, and has not yet been as Redis does.
+    /// The node's lease is over as the node sees it: nothing that is held may be used until Redis has renewed it.
     pub(crate) fn lapse(&self) {
-        self.lapses.fetch_add(1, Ordering::AcqRel);
-        self.holds.retain(|_, hold| {
+        for hold in &self.holds {
             hold.until_ms.store(0, Ordering::Relaxed);
             hold.has_lapsed.store(true, Ordering::Release);
-            false
-        });
+        }
     }
 
     fn stands_since(&self, hold: &Hold, asked: Instant) {
-        if !hold.has_lapsed() {
-            let until_ms = self.at(asked + self.lease - self.margin);
-            hold.until_ms.fetch_max(until_ms, Ordering::Relaxed);
-        }
+        let until_ms = self.at(asked + self.lease - self.margin);
+        hold.until_ms.fetch_max(until_ms, Ordering::Relaxed);
+        hold.has_lapsed.store(false, Ordering::Release);
+    }
+
+    /// A call of a script for `hold`, with the arguments that all have.
+    fn call(&self, script: &Script, hold: &Hold) -> Cmd {
+        let mut command = script.call(&[&hold.key, &hold.deadlines]);
+        let kept = self.lease * KEPT;
+        command
+            .arg(&self.node)
+            .arg(u64::try_from(kept.as_millis()).unwrap_or(MOST));
+        command
     }
 
     fn serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }
-
-    fn lease_ms(&self) -> u64 {
-        u64::try_from(self.lease.as_millis()).unwrap_or(MOST)
-    }
-}
-
-fn lapsed() -> Error {
-    Error::Unavailable("the node's lease has lapsed".to_owned())
 }
 
 #[cfg(test)]

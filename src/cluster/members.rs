@@ -32,6 +32,9 @@ pub(crate) struct Member {
     /// Work taken from streams that waits here, and lanes held.
     pub(crate) waiting: usize,
     pub(crate) lanes: usize,
+    /// When its lease ends unless it is renewed, by Redis's clock: as read, not as said.
+    #[serde(skip)]
+    pub(crate) lease_ends_ms: u64,
 }
 
 /// Those who live, as of the last look.
@@ -52,6 +55,8 @@ pub(crate) struct Members {
     nodes: String,
     facts: String,
     view: RwLock<Arc<View>>,
+    /// When leases end that were asked for one by one since the last time several were.
+    asked: RwLock<HashMap<Arc<str>, u64>>,
 }
 
 /// Renews a node's lease and what it says of itself; Redis's time.
@@ -74,12 +79,21 @@ pub(super) static LOOK: Script = Script::new(
      return out",
 );
 
+/// When the leases of some end, 0 where they have none: Redis's time, then one for each.
+static LEASES: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local out = { t[1] * 1000 + math.floor(t[2] / 1000) } \
+     for i = 1, #ARGV do out[#out + 1] = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i])) or 0 end \
+     return out",
+);
+
 impl Members {
     pub(super) fn new(prefix: &str) -> Self {
         Self {
             nodes: format!("{prefix}:n:{{nodes}}:leases"),
             facts: format!("{prefix}:n:{{nodes}}:facts"),
             view: RwLock::default(),
+            asked: RwLock::default(),
         }
     }
 
@@ -122,7 +136,8 @@ impl Members {
             };
             if until >= now {
                 // Facts that cannot be read make a node without capacity, not an error.
-                let facts = serde_json::from_str(&facts).unwrap_or_default();
+                let mut facts: Member = serde_json::from_str(&facts).unwrap_or_default();
+                facts.lease_ends_ms = u64::try_from(until).unwrap_or(0);
                 view.living.push((id.into(), facts));
             } else {
                 view.dead.push(id);
@@ -138,6 +153,49 @@ impl Members {
         let view = Arc::new(view);
         *self.view.write() = Arc::clone(&view);
         Ok(view)
+    }
+
+    /// Whether the lease of a node holds, as far as is known here. Who is not known may live all the same.
+    pub(crate) fn is_known_to_live(&self, node: &Node, id: &str) -> bool {
+        let now_ms = node.redis_now_ms();
+        let asked = self.asked.read().get(id).is_some_and(|ends| *ends > now_ms);
+        asked || {
+            let view = self.view();
+            view.get(id)
+                .is_some_and(|facts| facts.lease_ends_ms > now_ms)
+        }
+    }
+
+    /// Asks which of these nodes live; gives those that do not.
+    ///
+    /// # Errors
+    /// When Redis does not tell.
+    pub(crate) async fn gone(
+        &self,
+        link: &Link,
+        node: &Node,
+        ids: Vec<Arc<str>>,
+    ) -> link::Result<Vec<Arc<str>>> {
+        let mut call = LEASES.call(&[&self.nodes]);
+        for id in &ids {
+            call.arg(&**id);
+        }
+        let answer: Vec<u64> = link.call(&LEASES, &call).await?;
+        let Some((&now_ms, ends)) = answer.split_first() else {
+            return Err(link::Error::Unexpected("leases without a time".to_owned()));
+        };
+        node.note_time(now_ms);
+        let mut asked = self.asked.write();
+        asked.retain(|_, ends| *ends >= now_ms);
+        let mut gone = Vec::new();
+        for (id, ends) in ids.into_iter().zip(ends) {
+            if *ends >= now_ms {
+                asked.insert(id, *ends);
+            } else {
+                gone.push(id);
+            }
+        }
+        Ok(gone)
     }
 
     /// Removes a node: one that leaves, or whose things were all taken over.

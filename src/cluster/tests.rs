@@ -23,7 +23,15 @@ async fn nodes_see_each_other_and_who_died() {
     }
     let view = a.members.look(&link, &a).await.unwrap();
     assert_eq!(view.living.len(), 2);
-    assert_eq!(view.get(b.id()), Some(&facts));
+    let seen = view.get(b.id()).unwrap();
+    assert_eq!(seen.runs_max, 7);
+    assert!(seen.lease_ends_ms > a.redis_now_ms());
+    assert!(a.members.is_known_to_live(&a, b.id()));
+    let asked = vec![Arc::from(b.id()), Arc::from("nobody")];
+    assert_eq!(
+        a.members.gone(&link, &a, asked).await.unwrap(),
+        [Arc::from("nobody")]
+    );
     // Only `a` renews: `b` is dead when its lease is over.
     let view = loop {
         let mut batch = Batch::default();
@@ -35,6 +43,14 @@ async fn nodes_see_each_other_and_who_died() {
         }
     };
     assert_eq!(view.dead, [b.id()]);
+    assert!(!a.members.is_known_to_live(&a, b.id()));
+    assert_eq!(
+        a.members
+            .gone(&link, &a, vec![b.id().into()])
+            .await
+            .unwrap(),
+        [Arc::from(b.id())]
+    );
     a.members.remove(&link, b.id()).await.unwrap();
     assert!(a.members.look(&link, &a).await.unwrap().dead.is_empty());
 }

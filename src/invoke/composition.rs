@@ -501,8 +501,16 @@ impl Invoker {
             self.0.store.accepted.settle(id);
             self.0.waits.forget(id);
         } else {
-            let running = self.0.running.enter();
-            tokio::spawn(self.clone().keep_promise(caller, step, running));
+            let (this, running) = (self.clone(), self.0.running.enter());
+            tokio::spawn(async move {
+                // Whoever had let it in is gone, and its place with it.
+                let taken = this.await_place_of(&caller.namespace);
+                let queue = Arc::clone(&this.0.queue);
+                if let Some(place) = queue.cancels().while_held(taken).await {
+                    this.clone().keep_promise(caller, step, running).await;
+                    drop(place);
+                }
+            });
         }
         Ok(())
     }

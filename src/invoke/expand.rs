@@ -23,8 +23,9 @@ use super::trigger::{Fired, Shot, Target};
 use super::{Caller, Invoker};
 use crate::auth::Admission;
 use crate::auth::throttle::Exceeded;
+use crate::model::limits::EffectiveLimits;
 use crate::model::{
-    Action, Activation, ActivationId, Annotations, Json, Response, Status, Timestamp,
+    Action, Activation, ActivationId, Annotations, Json, Namespace, Response, Status, Timestamp,
 };
 use crate::store;
 use crate::telemetry::metrics::{self, RuleRun};
@@ -60,7 +61,7 @@ pub(super) struct Due {
 }
 
 impl Due {
-    pub(super) fn namespace(&self) -> &crate::model::Namespace {
+    pub(super) fn namespace(&self) -> &Namespace {
         &self.fired.namespace
     }
 }
@@ -287,11 +288,40 @@ impl Invoker {
         }
     }
 
+    /// A place among the invocations in flight of a namespace, for work that was accepted before. One that may have none any
+    /// more has one all the same: what was accepted is done.
+    pub(crate) async fn await_place_of(&self, namespace: &Namespace) -> Admission {
+        let limits = loop {
+            match self.0.keys.owner(namespace).await {
+                Ok(Some(owner)) => break EffectiveLimits::clone(&owner.limits),
+                Ok(None) => break EffectiveLimits::default(),
+                Err(error) => {
+                    tracing::warn!(%namespace, %error, "accepted work waits for the store");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        };
+        let limits = EffectiveLimits {
+            concurrent_invocations: limits.concurrent_invocations.max(1),
+            ..limits
+        };
+        self.await_place_within(namespace, &limits).await
+    }
+
     /// A place among the invocations in flight, however long it takes: it is for what was promised.
     pub(super) async fn await_place(&self, caller: &Caller) -> Admission {
+        self.await_place_within(&caller.namespace, &caller.limits)
+            .await
+    }
+
+    async fn await_place_within(
+        &self,
+        namespace: &Namespace,
+        limits: &EffectiveLimits,
+    ) -> Admission {
         let mut pause = PLACE_PAUSE_MIN;
         loop {
-            let claimed = self.0.throttle.place(&caller.namespace, &caller.limits);
+            let claimed = self.0.throttle.place(namespace, limits);
             if let Ok(admission) = claimed.await {
                 return admission;
             }

@@ -214,10 +214,36 @@ impl Throttle {
         }
     }
 
-    /// Forgets what this node holds: its lease is over. What was admitted before no longer counts here.
+    /// Gives up what this node holds and nobody uses: its lease is over. Nothing is admitted until Redis has renewed the rest.
     pub(crate) fn lapse(&self) {
         if let Form::Wide(wide) = &self.0 {
             wide.lapse();
+        }
+    }
+
+    /// Places for `count` invocations of `namespace` that run here, or soon will, and that `front` admitted, which is gone.
+    /// Whether Redis was told; if not, it is with the next upkeep.
+    pub(crate) async fn take_over(
+        &self,
+        namespace: &Namespace,
+        front: &str,
+        count: usize,
+    ) -> (Vec<Admission>, bool) {
+        match &self.0 {
+            Form::Local(_) => (Vec::new(), true),
+            Form::Wide(wide) => {
+                let count = u64::try_from(count).unwrap_or(u64::MAX);
+                wide.take_over(namespace, front, count, true).await
+            }
+        }
+    }
+
+    /// A place that `front`, which is gone, had for an invocation of `namespace` that has not begun; `None` where it has none
+    /// any more.
+    pub(crate) async fn inherit(&self, namespace: &Namespace, front: &str) -> Option<Admission> {
+        match &self.0 {
+            Form::Local(_) => None,
+            Form::Wide(wide) => wide.take_over(namespace, front, 1, false).await.0.pop(),
         }
     }
 

@@ -9,7 +9,8 @@
 //! - nothing is handed out after the node's lease, as the node sees it, is over;
 //! - nobody is refused while another node sits on what it does not use: such nodes are told to give it back, and Redis is asked
 //!   once more;
-//! - after a lapse every meter is another one: what was admitted before is not counted down from what was claimed since.
+//! - after a lapse nothing is handed out until Redis has renewed what is in use: calls that were accepted before go on elsewhere;
+//! - work whose front is gone has its place where the work is ([`Wide::take_over`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,9 +176,6 @@ impl Meter {
     /// Gives a place back.
     pub(super) fn leave(self: &Arc<Self>) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.hold.has_lapsed() {
-            return;
-        }
         if self.shared.is_draining() || self.owes_one() {
             self.hold.lower(1);
             if !self.is_settling.swap(true, Ordering::AcqRel) {
@@ -456,18 +454,52 @@ impl Wide {
             return false;
         };
         hold.lower(meter.pot.empty());
-        let max = meter.allowed.load(Ordering::Relaxed);
+        let max = match meter.allowed.load(Ordering::Relaxed) {
+            // Nobody asked here: what is in use was taken over.
+            0 => u64::MAX,
+            max => max,
+        };
+        // What it had in flight when its lease ended may run elsewhere, whatever was granted since: it counts again.
+        let has_lapsed = hold.has_lapsed();
         meter
             .claim(0, max)
             .await
-            .is_ok_and(|claimed| !claimed.was_lost || claimed.in_use <= max)
+            .is_ok_and(|claimed| has_lapsed || !claimed.was_lost || claimed.in_use <= max)
     }
 
-    /// Forgets everything.
+    /// Gives up what is not in use; what is in use stays counted, and nothing is handed out until Redis has renewed it.
     pub(super) fn lapse(&self) {
-        // In this order: a meter that is made in between has a hold that is not forgotten.
         self.shared.leased.lapse();
-        self.meters.clear();
+        for meter in &self.meters {
+            meter.hold.lower(meter.pot.empty());
+            for rate in [&meter.calls, &meter.fires] {
+                // They count as used until the minute is over.
+                rate.take_all();
+            }
+        }
+    }
+
+    /// Places for `count` invocations of `namespace` that are here and that `front` admitted, which is gone: moved from what
+    /// it held, and held beyond that where they may run already. Whether Redis was told; if not, it is with the next upkeep.
+    pub(super) async fn take_over(
+        &self,
+        namespace: &Namespace,
+        front: &str,
+        count: u64,
+        in_use: bool,
+    ) -> (Vec<Admission>, bool) {
+        let meter = self.meter(namespace);
+        let adopted = self.shared.leased.adopt(&meter.hold, front, count, in_use);
+        let adopted = adopted.await;
+        let more = match &adopted {
+            Ok(more) => *more,
+            Err(error) => {
+                tracing::warn!(%error, front, "places of a front that is gone could not be taken over");
+                if in_use { count } else { 0 }
+            }
+        };
+        let places = (0..more).map(|_| meter.enter()).collect();
+        (places, adopted.is_ok())
     }
 
     /// Gives back everything that is not in use, now and from now on.

@@ -34,7 +34,7 @@ const BATCH_MAX: usize = 4096;
 const GATHER_YIELDS: u32 = 2;
 const GATHER_YIELDS_MAX: u32 = 16;
 /// Pause after Redis could not be reached, before pulls are tried again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a lane is left alone of which Redis holds something that is not ours.
 const SHUN: Duration = Duration::from_secs(5);

@@ -22,6 +22,7 @@ mod face;
 mod flush;
 mod lane;
 mod news;
+mod orphans;
 mod packet;
 mod pulled;
 mod scripts;
@@ -44,6 +45,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub(super) use entry::Entry;
+pub(crate) use orphans::Place;
 pub(crate) use packet::Envelope;
 pub(crate) use standing::Sample;
 
@@ -81,6 +83,17 @@ pub(crate) trait Salvage: Send + Sync + 'static {
 
     /// Ends an activation for good, if it is in flight here.
     async fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool;
+
+    /// Places for `count` works of `namespace` that are here and were `front`'s, which is gone; whether Redis was told.
+    async fn take_over(
+        &self,
+        namespace: &Namespace,
+        front: &str,
+        count: usize,
+    ) -> (Vec<Place>, bool);
+
+    /// A place for work that was `front`'s and has not begun, however long it takes.
+    async fn await_place(&self, namespace: &Namespace, front: &str) -> Place;
 }
 
 /// Where an outcome goes that is not waited for here.
@@ -89,6 +102,7 @@ struct Origin {
     lane: Key,
     /// Whether somebody waits for the record there.
     waits: bool,
+    seat: orphans::Seat,
 }
 
 /// The lanes that this node knows.
@@ -153,6 +167,8 @@ struct Shared {
     errands: AtomicU64,
     /// Entries taken so far.
     taken: AtomicUsize,
+    /// Works that were taken and wait for a place among those of their namespace.
+    awaiting: AtomicUsize,
     /// A batch is under way.
     sending: AtomicBool,
     /// Batches so far, empty ones too.
@@ -237,6 +253,7 @@ impl ClusterQueue {
             work: Notify::new(),
             errands: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
+            awaiting: AtomicUsize::new(0),
             sending: AtomicBool::new(false),
             rounds: watch::Sender::default(),
             ends: OnceLock::new(),
@@ -289,6 +306,11 @@ impl ClusterQueue {
     /// Renews what is held, and gives up what is not used; whether everything that is held was renewed.
     pub(crate) async fn renew(&self) -> bool {
         self.0.renew().await
+    }
+
+    /// Takes over the places of work here whose front is gone; whether it is known who is.
+    pub(crate) async fn mind_orphans(&self) -> bool {
+        self.0.mind_orphans().await
     }
 
     /// The lease was lost: what was pulled is others', and runs of it end.
@@ -361,7 +383,7 @@ impl Shared {
         }
         let free = self.hands().map_or(0, |hands| hands.room());
         // What was pulled and waits will want it first.
-        free.saturating_sub(self.local.waiting())
+        free.saturating_sub(self.local.waiting() + self.awaiting.load(Ordering::Relaxed))
     }
 
     /// How many runs of a namespace could begin here now, where there is room for `room`.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::lane::Hungry;
+use super::orphans::Seat;
 use super::packet::{self, Packet};
 use super::{Entry, Origin, Outcome, Refusal, Shared, scripts};
 use crate::link::{Value, cmd, read};
@@ -79,7 +80,13 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         match raw.inline {
             Some(ref bytes) if !is_again => {
                 match open(shared, key, &raw, (bytes.clone(), &mut own), epoch) {
-                    Some(opened) => deliveries.extend(opened),
+                    Some((front, opened)) if shared.is_front_known(&front) => {
+                        deliveries.extend(opened)
+                    }
+                    Some((front, opened)) => {
+                        let shared = Arc::clone(shared);
+                        tokio::spawn(async move { seated(&shared, &front, opened, epoch).await });
+                    }
                     None => set_aside(shared, key, raw.id),
                 }
             }
@@ -90,6 +97,15 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         }
     }
     place(shared, deliveries);
+}
+
+/// Places works one by one as they have a place among those of their namespace.
+async fn seated(shared: &Arc<Shared>, front: &Arc<str>, deliveries: Vec<Delivery>, epoch: u64) {
+    for delivery in deliveries {
+        if shared.await_seat(&delivery, front, epoch).await {
+            place(shared, vec![delivery]);
+        }
+    }
 }
 
 /// The entries of an answer; what has not even their form is left out, and stays where it is.
@@ -141,14 +157,14 @@ fn take_own(own: &mut Own, bytes: &[u8]) -> Option<Vec<Work>> {
     own.drain(..=at).next_back().map(|(_, works)| works)
 }
 
-/// The deliveries of an entry; `None` when it cannot be read.
+/// The front an entry came from, and its deliveries; `None` when it cannot be read.
 fn open(
     shared: &Arc<Shared>,
     key: &Key,
     raw: &Raw,
     (bytes, own): (Bytes, &mut Own),
     epoch: u64,
-) -> Option<Vec<Delivery>> {
+) -> Option<(Arc<str>, Vec<Delivery>)> {
     if raw.version != Some(packet::VERSION) {
         tracing::error!(lane = ?key, entry = raw.id, version = ?raw.version, "an entry is of another release, or not ours: it is set aside");
         return None;
@@ -190,6 +206,7 @@ fn open(
             front: Arc::clone(&front),
             lane: key.clone(),
             waits: !work.durable,
+            seat: Seat::default(),
         };
         shared.origins.insert(work.id, origin);
         let is_limited = super::limit(&work.action) > 0;
@@ -200,7 +217,7 @@ fn open(
             deliveries.push(delivery);
         }
     }
-    Some(deliveries)
+    Some((front, deliveries))
 }
 
 /// Whether an entry waited for longer than anything may that was not promised: by Redis's clock alone, which its id has.
@@ -232,14 +249,13 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
         (None, Some(beside)) => fetch(shared, beside).await,
         (None, None) => None,
     };
-    let Some(deliveries) =
-        bytes.and_then(|bytes| open(shared, key, &raw, (bytes, &mut Own::new()), epoch))
-    else {
+    let opened = bytes.and_then(|bytes| open(shared, key, &raw, (bytes, &mut Own::new()), epoch));
+    let Some((front, deliveries)) = opened else {
         set_aside(shared, key, raw.id);
         return;
     };
     if !is_again {
-        place(shared, deliveries);
+        seated(shared, &front, deliveries, epoch).await;
         return;
     }
     let Some(salvage) = shared.salvage.get().and_then(std::sync::Weak::upgrade) else {
@@ -254,7 +270,7 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
         ask.arg(&begun).arg(delivery.work.id.to_string());
         // The first delivery is not noted: whether its run had begun is not known, so it counts.
         let noted = shared.link.query::<Option<u32>>(&ask).await.ok().flatten();
-        if shared.epoch.load(Ordering::Acquire) != epoch {
+        if !shared.await_seat(&delivery, &front, epoch).await {
             return;
         }
         let first = u32::from(!raw.is_handed);
