@@ -187,6 +187,7 @@ impl Joined {
         let link = Link::open(&config.redis).await?;
         let prefix = config.redis.prefix.clone();
         let node = Node::new(config.cluster.clone(), &prefix);
+        node.ask_time(&link).await?;
         let (store, shared, keeper) = shared::open(link.clone(), &prefix, &config.store, node.id());
         let joined = Self {
             link,
@@ -503,9 +504,11 @@ impl Beating {
         self.node
             .members
             .beat(&self.node, &self.facts(), &mut batch);
+        let beat = Instant::now();
         for answer in self.link.run(&batch).await? {
             if let Ok(crate::link::Value::Int(now)) = answer.as_ref() {
-                self.node.note_time(u64::try_from(*now).unwrap_or(0));
+                self.node
+                    .follow_time(u64::try_from(*now).unwrap_or(0), beat);
             }
             answer?;
         }

@@ -26,6 +26,12 @@ use tokio::time::Instant;
 
 pub(crate) use members::{Member, Members};
 
+use crate::link::{self, Link, cmd};
+use crate::model::{Timestamp, time};
+
+/// Answers that took longer do not tell the time.
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(200);
+
 /// What a node does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -253,6 +259,34 @@ impl Node {
         self.fence.drop_lease();
         let lapses = self.lapses.fetch_add(1, Ordering::AcqRel) + 1;
         *self.name.write() = format!("{}.{lapses}", self.id).into();
+    }
+
+    /// Notes what Redis's clock said, milliseconds, to a question that was asked at `asked`, and goes by that clock. An answer
+    /// that took long says too little.
+    pub(crate) fn follow_time(&self, redis_ms: u64, asked: Instant) {
+        self.note_time(redis_ms);
+        let took = asked.elapsed();
+        if took > ROUND_TRIP_MAX {
+            return;
+        }
+        let half_ms = u64::try_from(took.as_millis() / 2).unwrap_or(0);
+        if let Some(ahead_ms) = time::follow(Timestamp(redis_ms + half_ms)) {
+            tracing::warn!(
+                ahead_ms,
+                "the clock of this machine and Redis's are apart; the cluster goes by Redis's"
+            );
+        }
+    }
+
+    /// Asks Redis for the time, and goes by it from then on.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub(crate) async fn ask_time(&self, link: &Link) -> link::Result<()> {
+        let asked = Instant::now();
+        let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
+        self.follow_time(seconds * 1000 + micros / 1000, asked);
+        Ok(())
     }
 
     /// Notes what Redis's clock said, milliseconds.

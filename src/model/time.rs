@@ -1,5 +1,6 @@
 //! Wall-clock stamps, as the wire has them: whole milliseconds since 1970.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Now, by the wall clock; a clock before 1970 reads as 0.
+    /// Now, by the clock that this process goes by ([`follow`]); a clock before 1970 reads as 0.
     #[must_use]
     pub fn now() -> Self {
         Self::from_nanos(nanos_now())
@@ -40,9 +41,47 @@ impl Timestamp {
     }
 }
 
-/// Nanoseconds since 1970, by the wall clock.
+/// How far the clock that this process goes by is ahead of the machine's, nanoseconds.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Clocks that are no further apart than this are one clock: as far as it takes to ask another machine for the time.
+const APART_MAX_NANOS: i64 = 250_000_000;
+
+/// Goes by a clock that says `told` now, where the machine's says something else. Says how far that one is ahead of the
+/// machine's, milliseconds, if that is news.
+///
+/// Nodes of a cluster go by Redis's clock: whatever is compared between them (when a schedule is due, when a record is
+/// too old, which one is younger) is of one clock then.
+pub(crate) fn follow(told: Timestamp) -> Option<i64> {
+    let before = AHEAD.load(Ordering::Relaxed);
+    let ahead = ahead(before, machine_nanos(), told)?;
+    AHEAD.store(ahead, Ordering::Relaxed);
+    Some(ahead / 1_000_000)
+}
+
+/// How far to be ahead of the machine's clock where that says `machine`, and the one that is followed says `told`; `None`: as
+/// before.
+fn ahead(before: i64, machine: u64, told: Timestamp) -> Option<i64> {
+    let signed = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+    let needed = signed(told.0.saturating_mul(1_000_000)) - signed(machine);
+    if (needed - before).abs() <= APART_MAX_NANOS {
+        return None;
+    }
+    Some(if needed.abs() <= APART_MAX_NANOS {
+        0
+    } else {
+        needed
+    })
+}
+
+/// Nanoseconds since 1970, by the clock that this process goes by.
 #[must_use]
 pub fn nanos_now() -> u64 {
+    machine_nanos().saturating_add_signed(AHEAD.load(Ordering::Relaxed))
+}
+
+/// Nanoseconds since 1970, by the machine's clock.
+fn machine_nanos() -> u64 {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the wall clock"
@@ -82,6 +121,20 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_clock_is_followed_where_it_is_further_apart_than_asking_takes() {
+        const HOUR: i64 = 3_600_000_000_000;
+        let machine = 1_700_000_000_000_000_000;
+        let told = |ahead_ms: i64| Timestamp(1_700_000_000_000_u64.saturating_add_signed(ahead_ms));
+        assert_eq!(ahead(0, machine, told(200)), None);
+        assert_eq!(ahead(0, machine, told(-3_600_000)), Some(-HOUR));
+        assert_eq!(ahead(-HOUR, machine, told(-3_600_100)), None);
+        assert_eq!(ahead(-HOUR, machine, told(3_600_000)), Some(HOUR));
+        // The machine's was put right.
+        assert_eq!(ahead(HOUR, machine, told(30)), Some(0));
+        assert!(ahead(0, u64::MAX, told(0)).is_some());
+    }
 
     #[test]
     fn stamps_print_as_iso_8601_with_nanoseconds() {

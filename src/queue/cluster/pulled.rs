@@ -268,12 +268,14 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
     for delivery in deliveries {
         let mut ask = cmd("HGET");
         ask.arg(&begun).arg(delivery.work.id.to_string());
-        // The first delivery is not noted: whether its run had begun is not known, so it counts.
+        // The first delivery is not noted: whether its run had begun is not known, so it counts. But for what must run at
+        // most once: there every run is noted before it begins.
         let noted = shared.link.query::<Option<u32>>(&ask).await.ok().flatten();
         if !shared.await_seat(&delivery, &front, epoch).await {
             return;
         }
-        let first = u32::from(!raw.is_handed);
+        let is_noted = delivery.work.action.annotations.is_true("at-most-once");
+        let first = u32::from(!raw.is_handed && !is_noted);
         salvage
             .salvage(delivery, noted.unwrap_or(0).saturating_add(first))
             .await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::load::Load;
-use crate::harness::{Counter, Nodes, Proxy, Redis, eventually};
+use crate::harness::{Counter, Nodes, Redis, Spot, Way, eventually};
 
 const LEASE_S: u64 = 2;
 
@@ -39,15 +39,23 @@ fn await_taken_over(counter: &Counter, count: usize) {
 }
 
 #[test]
-fn a_node_cut_off_from_redis_ends_what_others_take_over_and_serves_again_after() {
-    let (redis, counter) = (Redis::start(), Counter::start());
-    let proxy = Proxy::start(redis.port);
-    let urls = [
-        (redis.url(), "front"),
-        (redis.url(), "worker"),
-        (proxy.url(), "all"),
+fn a_node_whose_network_loses_everything_ends_what_others_take_over_and_serves_again_after() {
+    cut_off(Way::through_a_network());
+}
+
+#[test]
+fn a_node_behind_a_proxy_that_stalls_ends_what_others_take_over_and_serves_again_after() {
+    cut_off(Way::through_a_proxy());
+}
+
+fn cut_off((way, redis, counter): (Way, Redis, Counter)) {
+    let here = Spot::here(redis.url());
+    let spots = [
+        (here.clone(), "front"),
+        (here, "worker"),
+        (way.spot(&redis), "all"),
     ];
-    let nodes = Nodes::on(&urls, LEASE_S, &few_runs(&counter));
+    let nodes = Nodes::on(&spots, LEASE_S, &few_runs(&counter));
     let tenant = nodes.at(0).tenant();
     Counter::put_action(&tenant, "a", json!({}));
     nodes.await_action(&tenant, "a");
@@ -70,7 +78,7 @@ fn a_node_cut_off_from_redis_ends_what_others_take_over_and_serves_again_after()
             );
         });
         load.await_accepted(40);
-        proxy.block();
+        way.cut();
         let blocked = Instant::now();
         await_taken_over(&counter, 1);
         // Whoever asks there meanwhile is told to come back.
@@ -85,7 +93,7 @@ fn a_node_cut_off_from_redis_ends_what_others_take_over_and_serves_again_after()
             refused.shown()
         );
         let seen = counter.runs().len();
-        proxy.free();
+        way.heal();
         (blocked, seen)
     });
     eventually("it runs again", || {

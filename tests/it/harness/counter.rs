@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,14 +39,19 @@ struct Seen {
 /// See the module.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter {
-    port: u16,
+    address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Counter {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("its address").port();
+        Self::start_at("127.0.0.1")
+    }
+
+    /// One that is reached at this address of the machine.
+    pub(crate) fn start_at(host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
         let seen = Arc::<Mutex<Seen>>::default();
         let shared = Arc::clone(&seen);
         std::thread::spawn(move || {
@@ -55,12 +60,12 @@ impl Counter {
                 std::thread::spawn(move || serve(stream, &seen));
             }
         });
-        Self { port, seen }
+        Self { address, seen }
     }
 
     /// What lets guests reach it.
     pub(crate) fn egress(&self) -> String {
-        format!("[egress]\nallow = [\"127.0.0.1:{}\"]\n", self.port)
+        format!("[egress]\nallow = [\"{}\"]\n", self.address)
     }
 
     /// An action that is counted.
@@ -71,7 +76,7 @@ impl Counter {
 
     /// Parameters for a run of `ms` milliseconds that counts among those of the kind `of`.
     pub(crate) fn params(&self, of: &str, ms: u64) -> Value {
-        json!({ "fetch": format!("http://127.0.0.1:{}/run?of={of}&ms={ms}", self.port) })
+        json!({ "fetch": format!("http://{}/run?of={of}&ms={ms}", self.address) })
     }
 
     /// All runs so far, as they began.

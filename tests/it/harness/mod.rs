@@ -12,6 +12,7 @@ mod redis;
 mod server;
 mod table;
 mod tenant;
+mod way;
 mod zip;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 pub(crate) use counter::Counter;
 pub(crate) use guests::*;
 pub(crate) use http::{Client, Reply, Request, basic};
-pub(crate) use nodes::{Nodes, node_config};
+pub(crate) use nodes::{Nodes, Spot, node_config};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::{Redis, free_port};
 pub(crate) use server::{
@@ -29,6 +30,7 @@ pub(crate) use server::{
 };
 pub(crate) use table::{Expect, Row, has, rows, run};
 pub(crate) use tenant::{Tenant, annotation, id_of};
+pub(crate) use way::Way;
 pub(crate) use zip::{base64, zip, zip_bomb};
 
 /// How long anything that is asynchronous by nature may take before a test gives up on it.

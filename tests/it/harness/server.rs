@@ -25,6 +25,9 @@ pub(crate) const SYSTEM_KEY: &str = "789c46b1-71f6-4ed5-8c54-816aa4f8c502:abczO3
 /// What every test server is told: small pools, so that many servers fit on one machine.
 const SMALL: &str = include_str!("small.toml");
 
+/// Any port of this machine, for nobody else.
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// How long a server may take to be ready, in an unoptimised build on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -104,19 +107,36 @@ impl Server {
     /// As [`Server::start_in`]; it dies with the thread that starts it, even where nothing is dropped.
     #[track_caller]
     pub(crate) fn start_bound(folder: &Arc<TempDir>, config: &str) -> Self {
+        Self::start_within(&[], LOOPBACK, folder, config)
+    }
+
+    /// As [`Server::start_bound`], run by the command `within` unless that is empty, and listening on `listen`.
+    #[track_caller]
+    pub(crate) fn start_within(
+        within: &[String],
+        listen: &str,
+        folder: &Arc<TempDir>,
+        config: &str,
+    ) -> Self {
         let mut command = clean(Command::new("setpriv"));
-        command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_wisp")]);
-        Self::launch(command, Arc::clone(folder), config)
+        command.args(["--pdeathsig", "KILL"]).args(within);
+        command.arg(env!("CARGO_BIN_EXE_wisp"));
+        Self::launch_on(listen, command, Arc::clone(folder), config)
     }
 
     #[track_caller]
-    fn launch(mut command: Command, folder: Arc<TempDir>, config: &str) -> Self {
+    fn launch(command: Command, folder: Arc<TempDir>, config: &str) -> Self {
+        Self::launch_on(LOOPBACK, command, folder, config)
+    }
+
+    #[track_caller]
+    fn launch_on(listen: &str, mut command: Command, folder: Arc<TempDir>, config: &str) -> Self {
         let root = folder.path();
         let config_file = merged(config, &on_redis(root));
         fs::write(root.join("wisp.toml"), config_file).expect("a configuration file");
         let log = fs::File::create(root.join("stderr.log")).expect("a log file");
         let mut child = command
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--json", "--listen", listen, "--data"])
             .arg(root.join("data"))
             .arg("--config")
             .arg(root.join("wisp.toml"))
