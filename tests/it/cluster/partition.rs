@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::load::Load;
-use crate::harness::{Counter, Nodes, Redis, Spot, Way, eventually};
+use crate::harness::{Counter, Nodes, Redis, Spot, Tenant, Way, eventually};
 
 const LEASE_S: u64 = 2;
 
@@ -55,8 +55,18 @@ fn cut_off((way, redis, counter): (Way, Redis, Counter)) {
         (here, "worker"),
         (way.spot(&redis), "all"),
     ];
-    let nodes = Nodes::on(&spots, LEASE_S, &few_runs(&counter));
-    let tenant = nodes.at(0).tenant();
+    // Whoever listens to more than loopback has keys of its own.
+    let secret = "own".repeat(22);
+    let (guest, system) = (
+        format!("0b0b46b1-71f6-4ed5-8c54-816aa4f8c502:{}", &secret[..64]),
+        format!("0c0c46b1-71f6-4ed5-8c54-816aa4f8c502:{}", &secret[..64]),
+    );
+    let more = format!(
+        "[auth]\nguest_key = {guest:?}\nsystem_key = {system:?}\n{}",
+        few_runs(&counter)
+    );
+    let nodes = Nodes::on(&spots, LEASE_S, &more);
+    let tenant = Tenant::make_by(&system, nodes.at(0).client(), &Tenant::fresh_name());
     Counter::put_action(&tenant, "a", json!({}));
     nodes.await_action(&tenant, "a");
     let (load, cut_off) = (Load::default(), nodes.tenant_at(2, &tenant));

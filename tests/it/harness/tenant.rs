@@ -35,8 +35,14 @@ impl Tenant {
     /// Makes `namespace` through the admin API.
     #[track_caller]
     pub(crate) fn make(client: Client, namespace: &str) -> Self {
+        Self::make_by(SYSTEM_KEY, client, namespace)
+    }
+
+    /// As [`Tenant::make`], where the system's key is another.
+    #[track_caller]
+    pub(crate) fn make_by(system_key: &str, client: Client, namespace: &str) -> Self {
         let path = format!("/admin/v1/namespaces/{namespace}");
-        let reply = client.send(&Request::new("PUT", &path).key(SYSTEM_KEY));
+        let reply = client.send(&Request::new("PUT", &path).key(system_key));
         assert!(
             matches!(reply.status, 200 | 201),
             "making {namespace}: {}",
