@@ -89,20 +89,22 @@ local function look(spared)
   due = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]) or now + kept
   has_looked = true
 end
-local function set(who, count, serial)
-  if count > 0 then redis.call('HSET', KEYS[1], who, string.format('%.0f:%.0f', count, serial))
-  else
-    redis.call('HDEL', KEYS[1], who)
-    redis.call('ZREM', KEYS[2], who)
-  end
+local function gone(who)
+  redis.call('HDEL', KEYS[1], who)
+  redis.call('ZREM', KEYS[2], who)
 end
-local function close()
+local function close(count, serial)
   if sum <= 0 then
     redis.call('DEL', KEYS[1], KEYS[2])
     return
   end
-  redis.call('HSET', KEYS[1], '#s', string.format('%.0f', sum), '#t', now, '#d', due)
+  if count > 0 then redis.call('HSET', KEYS[1], me, string.format('%.0f:%.0f', count, serial), '#s', sum, '#t', now)
+  else
+    gone(me)
+    redis.call('HSET', KEYS[1], '#s', sum, '#t', now)
+  end
   if has_looked then
+    redis.call('HSET', KEYS[1], '#d', due)
     redis.call('PEXPIRE', KEYS[1], 3600000)
     redis.call('PEXPIRE', KEYS[2], 3600000)
   end
@@ -129,9 +131,8 @@ if share > 0 and room > granted then
   granted = granted + math.min(math.floor((room - granted) / share), 1024)
 end
 sum = others + have + granted
-set(me, have + granted, serial)
 if have + granted > 0 then redis.call('ZADD', KEYS[2], now + kept, me) end
-close()
+close(have + granted, serial)
 return {granted, sum, others, (have > 0 and not last) and 1 or 0}"
 );
 
@@ -142,8 +143,7 @@ if not last or last >= serial then return 0 end
 look()
 local left = math.min(mine, tonumber(ARGV[4]))
 sum = sum - mine + left
-set(me, left, serial)
-close()
+close(left, serial)
 return 1"
 );
 
@@ -152,7 +152,7 @@ static RENEW: Script = script!(
     "if mine == 0 then return 0 end
 look()
 redis.call('ZADD', KEYS[2], now + kept, me)
-close()
+if has_looked then close(mine, last) else redis.call('HSET', KEYS[1], '#t', now) end
 return mine"
 );
 
@@ -164,13 +164,13 @@ if last and last >= serial then return redis.error_reply('WISP late') end
 look(from)
 local theirs, theirs_last = parse(redis.call('HGET', KEYS[1], from))
 local moved = math.min(count, theirs)
-if moved > 0 then set(from, theirs - moved, theirs_last) end
+if moved > 0 and moved == theirs then gone(from)
+elseif moved > 0 then redis.call('HSET', KEYS[1], from, string.format('%.0f:%.0f', theirs - moved, theirs_last)) end
 if ARGV[7] ~= '1' then count = moved end
 local have = tonumber(ARGV[4]) + count
 sum = sum - moved - mine + have
-set(me, have, serial)
 if have > 0 then redis.call('ZADD', KEYS[2], now + kept, me) end
-close()
+close(have, serial)
 return count"
 );
 
