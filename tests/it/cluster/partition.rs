@@ -48,6 +48,14 @@ fn a_node_behind_a_proxy_that_stalls_ends_what_others_take_over_and_serves_again
     cut_off(Way::through_a_proxy());
 }
 
+/// A guest's and a system's key that nobody else knows: whoever listens to more than loopback has keys of its own.
+fn own_keys() -> [String; 2] {
+    ["0b0b46b1", "0c0c46b1"].map(|begin| {
+        let secret = "own0".repeat(16);
+        format!("{begin}-71f6-4ed5-8c54-816aa4f8c502:{secret}")
+    })
+}
+
 fn cut_off((way, redis, counter): (Way, Redis, Counter)) {
     let here = Spot::here(redis.url());
     let spots = [
@@ -55,12 +63,7 @@ fn cut_off((way, redis, counter): (Way, Redis, Counter)) {
         (here, "worker"),
         (way.spot(&redis), "all"),
     ];
-    // Whoever listens to more than loopback has keys of its own.
-    let secret = "own".repeat(22);
-    let (guest, system) = (
-        format!("0b0b46b1-71f6-4ed5-8c54-816aa4f8c502:{}", &secret[..64]),
-        format!("0c0c46b1-71f6-4ed5-8c54-816aa4f8c502:{}", &secret[..64]),
-    );
+    let [guest, system] = own_keys();
     let more = format!(
         "[auth]\nguest_key = {guest:?}\nsystem_key = {system:?}\n{}",
         few_runs(&counter)
