@@ -7,6 +7,7 @@ mod away;
 mod bad_input;
 mod clock;
 mod forms;
+mod full;
 mod kills;
 mod limits;
 mod load;
