@@ -179,7 +179,7 @@ pub(super) struct Around<'a> {
 
 impl Joined {
     /// Connects, and opens the store that all nodes share.
-    pub(super) async fn join(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn join(config: &Config, seal: &Arc<Seal>) -> anyhow::Result<Self> {
         // Compiled programs are kept on the node's own disk.
         tokio::fs::create_dir_all(&config.server.data)
             .await
@@ -188,7 +188,8 @@ impl Joined {
         let prefix = config.redis.prefix.clone();
         let node = Node::new(config.cluster.clone(), &prefix);
         node.ask_time(&link).await?;
-        let (store, shared, keeper) = shared::open(link.clone(), &prefix, &config.store, node.id());
+        let (by, limits) = ((node.id(), Arc::clone(seal)), &config.store);
+        let (store, shared, keeper) = shared::open(link.clone(), &prefix, limits, by);
         let joined = Self {
             link,
             node,

@@ -304,7 +304,7 @@ async fn open(
     seal: &Arc<Seal>,
 ) -> anyhow::Result<(Store, Keeper, Option<Joined>)> {
     if config.redis.url.is_some() {
-        let joined = Joined::join(config).await?;
+        let joined = Joined::join(config, seal).await?;
         let (store, keeper) = joined.store();
         return Ok((store, Keeper::Shared(keeper), Some(joined)));
     }

@@ -23,7 +23,8 @@ struct Node {
 async fn node(config: &crate::link::Config, name: &str) -> Node {
     let link = Link::open(config).await.unwrap();
     let knobs = embedded::Config::default();
-    let (store, shared, keeper) = shared::open(link, &config.prefix, &knobs, name);
+    let (store, shared, keeper) =
+        shared::open(link, &config.prefix, &knobs, (name, Arc::default()));
     let auth = crate::auth::Config::default();
     let seal = Seal::default();
     let made = crate::auth::ensure_defaults(&*store.tenants, &auth, &seal);

@@ -139,7 +139,8 @@ pub(crate) trait Queue: Send + Sync + 'static {
     /// Says who runs work and who waits for outcomes. Once, before anything else.
     fn attach(&self, hands: Weak<dyn Hands>, replies: Weak<dyn Replies>);
 
-    /// Hands the work over or appends it to its queue; durable work is on disk when this returns.
+    /// Hands the work over or appends it to its queue; durable work is on disk when this returns. What is not may still be
+    /// refused then: whoever waits for its outcome is told.
     async fn enqueue(&self, work: Work) -> Result<(), EnqueueError>;
 
     /// Appends work that a former process accepted and did not finish; bounds do not apply to what was promised.

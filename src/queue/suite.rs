@@ -354,14 +354,24 @@ async fn a_queue_at_its_depth_refuses_and_says_when_to_come_back(kind: &dyn Kind
     // What has been read from a stream is no longer in its depth.
     rig.ends.room.store(0, Ordering::SeqCst);
     rig.enqueue(&work("guest", "a")).await;
-    let refused = rig.queue.enqueue(work("guest", "a")).await;
-    assert!(matches!(
-        refused,
-        Err(EnqueueError::Refused(Refusal::Backlog {
-            retry_after_s: 1..
-        }))
-    ));
-    rig.enqueue(&work("guest", "b")).await;
+    let second = work("guest", "a");
+    // Who waits for its outcome is told so, if not at once.
+    let refusal = match rig.queue.enqueue(second.clone()).await {
+        Err(EnqueueError::Refused(refusal)) => refusal,
+        taken => {
+            taken.expect("it is refused or taken");
+            rig.queue.settled(second.id).await;
+            match rig.ends.replies.lock().pop() {
+                Some((id, Outcome::Dropped(refusal))) if id == second.id => refusal,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert!(matches!(refusal, Refusal::Backlog { retry_after_s: 1.. }));
+    let third = work("guest", "b");
+    rig.enqueue(&third).await;
+    rig.queue.settled(third.id).await;
+    assert!(rig.ends.replies.lock().is_empty(), "another queue has room");
 }
 
 #[tokio::test]

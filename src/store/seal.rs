@@ -260,6 +260,12 @@ impl Seal {
         self.keys.first().map(Key::name)
     }
 
+    /// What bytes begin with that were encrypted with the key in use.
+    pub(super) fn mark(&self) -> Option<Vec<u8>> {
+        let name = self.key_name()?;
+        Some([BYTES_MARK, name].concat())
+    }
+
     /// Whether anything is encrypted.
     pub(crate) fn has_keys(&self) -> bool {
         !self.keys.is_empty()

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::link::Script;
 use crate::model::{Activation, ActivationId, Namespace, Timestamp};
+use crate::store::reseal::Records;
 use crate::store::{ActivationFilter, Activations, Page, Result};
 
 use super::Redis;
@@ -53,7 +54,7 @@ impl Activations for Redis {
         let (Some(entries), Some(body)) = (parts.maybe(), parts.maybe()) else {
             return Ok(None);
         };
-        let record = chunks::find(&entries, &body, id);
+        let record = chunks::find((&self.seal, namespace), &entries, body, id);
         let record = record.map_err(|error| corrupt(&bodies, &error.to_string()))?;
         Ok(record.map(Arc::new))
     }
@@ -71,6 +72,10 @@ impl Activations for Redis {
     async fn count(&self, namespace: &Namespace, filter: &ActivationFilter) -> Result<usize> {
         self.settle_down().await;
         self.counted(namespace, filter).await
+    }
+
+    async fn reseal(&self, namespace: &Namespace) -> Result<Records> {
+        self.reseal_records(namespace).await
     }
 
     async fn flush(&self) -> Result<()> {

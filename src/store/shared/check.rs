@@ -64,6 +64,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::link::test_server;
     use crate::store::seal::Config;
@@ -86,7 +88,8 @@ mod tests {
     async fn a_node_with_other_keys_is_refused_and_keys_can_be_changed() {
         let (link, config) = test_server::link().await;
         let limits = embedded::Config::default();
-        let (_store, shared, _keeper) = shared::open(link, &config.prefix, &limits, "node");
+        let (_store, shared, _keeper) =
+            shared::open(link, &config.prefix, &limits, ("node", Arc::default()));
         // Without keys there is nothing to compare.
         shared.check_keys(&seal(&[])).await.unwrap();
         shared.check_keys(&seal(&[1])).await.unwrap();

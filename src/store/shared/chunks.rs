@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::model::{Activation, ActivationId, Namespace};
 use crate::store::Result;
 use crate::store::chunk::{self, Chunk, Packer};
+use crate::store::seal::Seal;
 
 use super::record::DICTIONARY;
 
@@ -68,14 +69,24 @@ pub(super) fn first_of(records: &[(Arc<Activation>, usize)]) -> usize {
 }
 
 /// Packs records of a namespace into a chunk; one that has no JSON is left out, and said. `None` when nothing is left.
-pub(super) fn pack(namespace: &Namespace, records: &[Arc<Activation>]) -> Option<Made> {
+pub(super) fn pack(
+    namespace: &Namespace,
+    records: &[Arc<Activation>],
+    seal: &Seal,
+) -> Option<Made> {
     let mut packer = Packer::default();
     for record in records {
         if let Err(error) = packer.add(record) {
             tracing::error!(%namespace, %error, "a record cannot be written");
         }
     }
-    let chunk = packer.finish(namespace, DICTIONARY)?;
+    let chunk = match packer.finish(namespace, DICTIONARY)?.sealed(seal) {
+        Ok(chunk) => chunk,
+        Err(error) => {
+            tracing::error!(%namespace, %error, "records cannot be encrypted");
+            return None;
+        }
+    };
     let name = chunk::entries_of(&chunk.entries).next()?.id.0.to_be_bytes();
     let mut names: Vec<u32> = chunk::entries_of(&chunk.entries)
         .map(|entry| entry.name_hash)
@@ -106,16 +117,26 @@ pub(super) fn count_of(member: &[u8]) -> usize {
     bytes.map_or(0, u32::from_be_bytes) as usize
 }
 
-/// The records of a chunk in a body.
-pub(super) fn unpack(body: &[u8]) -> Result<Vec<u8>> {
-    chunk::unpack(body, DICTIONARY)
+/// The records of a chunk: its body as it is kept beside `entries`.
+pub(super) fn unpack(
+    seal: &Seal,
+    namespace: &Namespace,
+    entries: &[u8],
+    body: Vec<u8>,
+) -> Result<Vec<u8>> {
+    chunk::unpack(&chunk::opened(seal, namespace, entries, body)?, DICTIONARY)
 }
 
 /// The record with this id in a chunk, if it has one.
-pub(super) fn find(entries: &[u8], body: &[u8], id: ActivationId) -> Result<Option<Activation>> {
+pub(super) fn find(
+    (seal, namespace): (&Seal, &Namespace),
+    entries: &[u8],
+    body: Vec<u8>,
+    id: ActivationId,
+) -> Result<Option<Activation>> {
     let index = chunk::entries_of(entries).position(|entry| entry.id == id);
     let Some(index) = index else { return Ok(None) };
-    chunk::record(entries, &unpack(body)?, index).map(Some)
+    chunk::record(entries, &unpack(seal, namespace, entries, body)?, index).map(Some)
 }
 
 #[cfg(test)]
@@ -146,28 +167,30 @@ mod tests {
     #[test]
     fn a_member_says_what_its_chunk_has_and_a_record_is_found_in_it() {
         let records = records(&[10, 30, 20]);
-        let made = pack(&suite::namespace("guest"), &records).unwrap();
+        let made = pack(&suite::namespace("guest"), &records, &Seal::default()).unwrap();
         assert_eq!(name_of(&made.member), records[0].id.0.to_be_bytes());
         assert_eq!(made.member[16..24], 10_u64.to_be_bytes());
         assert_eq!(count_of(&made.member), 3);
         assert_eq!(made.member[28..], chunk::name_hash("a").to_be_bytes());
-        let found = find(&made.chunk.entries, &made.chunk.body, records[1].id);
+        let (seal, guest) = (Seal::default(), suite::namespace("guest"));
+        let find = |body: &[u8], id| find((&seal, &guest), &made.chunk.entries, body.to_vec(), id);
+        let found = find(&made.chunk.body, records[1].id);
         assert_eq!(found.unwrap().as_ref(), Some(&*records[1]));
-        let absent = find(&made.chunk.entries, &made.chunk.body, ActivationId(5));
+        let absent = find(&made.chunk.body, ActivationId(5));
         assert!(absent.unwrap().is_none());
-        assert!(find(&made.chunk.entries, b"rubbish", records[1].id).is_err());
+        assert!(find(b"rubbish", records[1].id).is_err());
     }
 
     #[test]
     fn many_alike_take_a_fraction_of_what_each_would_alone() {
         let records = records(&[10; 64]);
-        let made = pack(&suite::namespace("guest"), &records).unwrap();
+        let made = pack(&suite::namespace("guest"), &records, &Seal::default()).unwrap();
         assert!(
             made.chunk.stored_bytes() < 64 * 90,
             "{}",
             made.chunk.stored_bytes()
         );
-        let alone = pack(&suite::namespace("guest"), &records[..1]).unwrap();
+        let alone = pack(&suite::namespace("guest"), &records[..1], &Seal::default()).unwrap();
         assert!(
             alone.chunk.stored_bytes() < 300,
             "{}",

@@ -152,6 +152,7 @@ struct Loaded {
 struct Listing<'a> {
     walk: Walk<'a>,
     bodies: String,
+    namespace: Namespace,
     chunks: HashMap<usize, Loaded>,
     heap: BinaryHeap<Candidate>,
     loaded_count: usize,
@@ -223,6 +224,7 @@ impl<'a> Listing<'a> {
         Self {
             walk: Walk::new(store, namespace, filter),
             bodies: store.keys.bodies(namespace),
+            namespace: namespace.clone(),
             chunks: HashMap::new(),
             heap: BinaryHeap::new(),
             loaded_count: 0,
@@ -320,7 +322,8 @@ impl<'a> Listing<'a> {
             };
             // Deleted meanwhile, or by hand.
             let Some(body) = body else { continue };
-            match chunks::unpack(&body) {
+            let seal = &self.walk.store.seal;
+            match chunks::unpack(seal, &self.namespace, &chunk.entries, body) {
                 Ok(raw) => chunk.raw = Some(raw),
                 Err(error) => {
                     tracing::error!(key = self.bodies, %error, records = chunk.left, "records are left out of a list");

@@ -44,6 +44,7 @@ mod message;
 mod pipeline;
 mod purge;
 mod record;
+mod reseal;
 mod retention;
 mod standing;
 mod tenants;
@@ -56,6 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::embedded::Config;
+use super::seal::Seal;
 use super::watched::Hub;
 use super::{Error, Result, Store};
 use crate::link::{Batch, Cmd, FromRedisValue, Link, Script, Value};
@@ -65,6 +67,7 @@ use answer::failed;
 pub(crate) use invalidate::Change;
 use keys::Keys;
 use live::Live;
+use pipeline::Pipeline;
 pub(crate) use writer::Writer;
 
 /// Longest time the end waits for records to be written.
@@ -79,6 +82,8 @@ struct Redis {
     node: String,
     writer: Writer,
     homes: Homes,
+    /// Encrypts records.
+    seal: Arc<Seal>,
 }
 
 /// What the shared store can beyond the five seams.
@@ -132,15 +137,17 @@ impl Drop for Keeper {
 
 /// The store of this node, whose keys begin with `prefix`; from within a runtime.
 ///
-/// Of `config` the retention and the memory for what waits are meant; the rest is about files.
+/// Of `config` the retention and the memory for what waits are meant; the rest is about files. Records are encrypted as `seal`
+/// says.
 pub(crate) fn open(
     link: Link,
     prefix: &str,
     config: &Config,
-    node: &str,
+    (node, seal): (&str, Arc<Seal>),
 ) -> (Store, Shared, Keeper) {
     let keys = Keys::new(prefix);
-    let writer = Writer::start(link.clone(), keys.clone(), config, node);
+    let pipeline = Pipeline::new(&keys, node, config.retention_bytes_max, Arc::clone(&seal));
+    let writer = Writer::start(link.clone(), pipeline, config.pending_bytes_max);
     let homes = Homes::new(link.clone(), keys.clone(), node, writer.clone());
     let shared = Shared {
         writer: writer.clone(),
@@ -159,6 +166,7 @@ pub(crate) fn open(
         node: node.to_owned(),
         writer,
         homes: homes.clone(),
+        seal,
     });
     let store = Store {
         entities: Arc::clone(&redis) as _,

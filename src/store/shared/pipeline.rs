@@ -8,6 +8,7 @@ use super::keys::{All, Keys};
 use crate::link::{Cmd, Script, cmd};
 use crate::model::{Activation, ActivationId, Namespace};
 use crate::store::chunk;
+use crate::store::seal::Seal;
 
 /// Removes a chunk. KEYS records, chunks, bytes, namespace, entries, bodies; its bytes and how many records it had.
 macro_rules! forget {
@@ -129,15 +130,17 @@ pub(super) struct Pipeline {
     /// Who settles.
     node: String,
     retained_bytes_max: u64,
+    seal: Arc<Seal>,
 }
 
 impl Pipeline {
     /// Of `node`.
-    pub(super) fn new(keys: Keys, node: &str, retained_bytes_max: u64) -> Self {
+    pub(super) fn new(keys: &Keys, node: &str, retained_bytes_max: u64, seal: Arc<Seal>) -> Self {
         Self {
-            keys,
+            keys: keys.clone(),
             node: node.to_owned(),
             retained_bytes_max,
+            seal,
         }
     }
 
@@ -186,7 +189,7 @@ impl Pipeline {
         namespace: &Namespace,
         records: Vec<Arc<Activation>>,
     ) -> Option<Outgoing> {
-        let made = chunks::pack(namespace, &records)?;
+        let made = chunks::pack(namespace, &records, &self.seal)?;
         let mut put = PUT.call(&self.keys.places(namespace));
         put.arg(self.retained_bytes_max)
             .arg(made.bytes())

@@ -17,12 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::answer::failed;
-use super::keys::Keys;
 use super::pipeline::{After, MEND, Outgoing, Pipeline, weight};
 use crate::link::{self, Batch, Link, Value};
 use crate::model::activation::IdHasher;
 use crate::model::{Activation, ActivationId, Namespace};
-use crate::store::embedded::Config;
 use crate::store::{Error, Result};
 
 /// Records in one pipeline, and about their bytes: what goes to Redis at once, and what is packed without a pause.
@@ -95,14 +93,14 @@ fn closed() -> Error {
 
 impl Writer {
     /// Starts the task.
-    pub(super) fn start(link: Link, keys: Keys, config: &Config, node: &str) -> Self {
+    pub(super) fn start(link: Link, pipeline: Pipeline, bytes_max: usize) -> Self {
         let writer = Self(Arc::new(Inner {
             link,
-            pipeline: Pipeline::new(keys, node, config.retention_bytes_max),
+            pipeline,
             state: Mutex::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
-            bytes_max: config.pending_bytes_max,
+            bytes_max,
         }));
         tokio::spawn(Arc::clone(&writer.0).go_on());
         writer

@@ -39,8 +39,12 @@ struct Node {
 }
 
 async fn node_of(config: &link::Config, name: &str, knobs: &Config) -> Node {
+    sealing(config, (name, Seal::default()), knobs).await
+}
+
+async fn sealing(config: &link::Config, (name, seal): (&str, Seal), knobs: &Config) -> Node {
     let link = Link::open(config).await.unwrap();
-    let (store, shared, keeper) = open(link.clone(), &config.prefix, knobs, name);
+    let (store, shared, keeper) = open(link.clone(), &config.prefix, knobs, (name, Arc::new(seal)));
     Node {
         store,
         shared,
@@ -524,6 +528,48 @@ async fn damaged_records_are_named_and_others_are_written_again() {
     }
     let found = one.store.activations.get(&guest, made.id).await.unwrap();
     assert_eq!(found.as_deref(), Some(&made));
+}
+
+/// Keys of which each byte is the number.
+fn seal(keys: &[u8]) -> Seal {
+    use base64::Engine as _;
+    let encoded = |key: &u8| base64::engine::general_purpose::STANDARD.encode([*key; 32]);
+    let keys: Vec<String> = keys.iter().map(encoded).collect();
+    let config = crate::store::seal::Config {
+        keys: Some(keys.join(" ")),
+        ..crate::store::seal::Config::default()
+    };
+    Seal::of(&config).unwrap()
+}
+
+#[tokio::test]
+async fn records_are_encrypted_anew_in_steps_and_only_those_that_need_it() {
+    let (config, knobs, guest) = (test_server::config(), Config::default(), namespace("guest"));
+    // One chunk each: without a key, with the first, and with the second.
+    for (number, keys) in [&[][..], &[1], &[2, 1]].into_iter().enumerate() {
+        let node = sealing(&config, ("one", seal(keys)), &knobs).await;
+        let made = record("a", 10 + number as u64, number as u128);
+        node.store.activations.put(Arc::new(made)).unwrap();
+        node.store.activations.flush().await.unwrap();
+    }
+    let every = ActivationFilter::default();
+    let node = sealing(&config, ("one", seal(&[2])), &knobs).await;
+    let done = node.store.activations.reseal(&guest).await.unwrap();
+    assert_eq!((done.count, done.unreadable, done.left), (1, 1, false));
+    let listed = node.store.activations.list(&guest, &every, ALL).await;
+    assert_eq!(listed.unwrap().len(), 2);
+    let node = sealing(&config, ("one", seal(&[2, 1])), &knobs).await;
+    for count in [1, 0] {
+        let done = node.store.activations.reseal(&guest).await.unwrap();
+        assert_eq!((done.count, done.unreadable, done.left), (count, 0, false));
+    }
+    let node = sealing(&config, ("one", seal(&[2])), &knobs).await;
+    let listed = node.store.activations.list(&guest, &every, ALL).await;
+    assert_eq!(listed.unwrap().len(), 3);
+    // Without a key nothing of them is read, nor bound to another chunk's place.
+    let node = sealing(&config, ("one", seal(&[])), &knobs).await;
+    let listed = node.store.activations.list(&guest, &every, ALL).await;
+    assert!(listed.unwrap().is_empty());
 }
 
 #[tokio::test]
