@@ -403,7 +403,9 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         lane.is_held && has_room
     });
     for (_, answer) in group {
-        answer.map(|answer| drop(answer.send(Ok(()))));
+        if let Some(answer) = answer {
+            drop(answer.send(Ok(())));
+        }
     }
     if !is_taken {
         wake(shared, key, &holders, now_ms);

@@ -81,7 +81,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
             Some(ref bytes) if !is_again => {
                 match open(shared, key, &raw, (bytes.clone(), &mut own), epoch) {
                     Some((front, opened)) if shared.is_front_known(&front) => {
-                        deliveries.extend(opened)
+                        deliveries.extend(opened);
                     }
                     Some((front, opened)) => {
                         let shared = Arc::clone(shared);
