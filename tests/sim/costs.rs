@@ -70,22 +70,24 @@ impl Kind {
     /// CPU of Redis, and bytes to it and from it: of one command, and of each thing it moves (entries, members, holders).
     ///
     /// CPU time was measured with `redis-benchmark` in batches of 50, so that the round is left out, with payloads of 500 B
-    /// and the scripts of `src/queue/cluster` and `src/auth`, us: push 16 to 18, pull 16 and 2.5 an entry, the same when nothing is there 9,
-    /// renewal 3.5, claim of places 4.5 and 0.4 for each that holds some, ZADD 1.2 to 1.8, ZREM 0.9, HSET of 900 B 2.5, PUBLISH 0.8,
-    /// GET of 243 KiB 70 to 140, HGETALL 0.1 a field, ZRANGEBYSCORE of 32 1.9; XACK and XDEL together vanish beside the others.
+    /// and the scripts of `src/queue/cluster` and `src/auth`, us: push 15.4, pull 12 and 4.7 an entry, the same when nothing is
+    /// there 7, renewal 5, claim of places 10, however many hold some, ZADD 1.2 to 1.8, ZREM 0.9, PUBLISH 0.8, GET of 243 KiB
+    /// 70 to 140, HGETALL 0.1 a field, ZRANGEBYSCORE of 32 1.9; XACK and XDEL together vanish beside the others. A record takes
+    /// 10.2 when it is written alone, which is assumed here, 3.8 each of four together and 2.1 of sixty-four (a script of the
+    /// same commands, CPU time from INFO).
     /// Bytes are counted from what stands in the commands.
     pub(crate) const fn cost(self) -> Cost {
         match self {
-            Self::Push => Cost::new(16.0, 760, 60, 0.0, 0),
+            Self::Push => Cost::new(15.4, 760, 60, 0.0, 0),
             Self::Due => Cost::new(1.8, 110, 4, 0.0, 0),
             Self::Wake => Cost::new(0.8, 110, 4, DELIVERY_US, 90),
-            Self::Claim | Self::Read => Cost::new(16.0, 190, 60, 2.5, 540),
+            Self::Claim | Self::Read => Cost::new(12.0, 190, 60, 4.7, 540),
             Self::Ack => Cost::new(2.0, 120, 8, 0.0, 0),
-            Self::Record => Cost::new(3.7, 600, 8, 0.0, 0),
+            Self::Record => Cost::new(10.2, 600, 8, 0.0, 0),
             Self::Reply => Cost::new(0.8, 530, 4, DELIVERY_US, 520),
-            Self::Renew => Cost::new(3.5, 150, 4, 0.0, 0),
+            Self::Renew => Cost::new(5.0, 150, 4, 0.0, 0),
             Self::Give => Cost::new(6.0, 140, 4, 0.0, 0),
-            Self::Places => Cost::new(4.5, 170, 24, 0.4, 0),
+            Self::Places => Cost::new(10.0, 170, 24, 0.0, 0),
             Self::Look => Cost::new(1.9, 120, 20, 0.1, 40),
             Self::Members => Cost::new(2.0, 120, 20, 0.1, 80),
             Self::Code => Cost::new(100.0, 90, 248_000, 0.0, 0),

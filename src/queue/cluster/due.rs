@@ -71,7 +71,7 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
         batch.push(ask);
     }
     let mut found: Vec<(Key, u64)> = Vec::new();
-    let mut moved = Batch::default();
+    let (mut moved, mut repaired) = (Batch::default(), Vec::new());
     for (answer, namespace) in shared.link.run(&batch).await?.into_iter().zip(&namespaces) {
         let Some(lanes) = read::<Vec<(String, f64)>>(answer?) else {
             continue;
@@ -88,6 +88,7 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
         let earliest = lanes.first().map(|(_, time)| *time);
         if earliest.is_none_or(|time| time > now_ms) {
             repair(shared, namespace, earliest, &mut moved);
+            repaired.push(namespace);
         }
         let due = lanes.into_iter().filter(|(_, time)| *time <= now_ms);
         found.extend(due.filter_map(|(name, time)| {
@@ -100,13 +101,13 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     }
     if !moved.is_empty() {
         shared.link.run(&moved).await?;
+        look_again(shared, &repaired).await?;
     }
     take(shared, &found, now_ms);
     Ok(())
 }
 
-/// Moves a namespace to when its first lane is due, or out of the list. Whoever adds to it in between adds it again: lanes first,
-/// then namespaces; and what is lost all the same is found by [`Shared::renew`] of whoever holds it, or with the next push.
+/// Moves a namespace to when its first lane is due, or out of the list.
 fn repair(shared: &Shared, namespace: &Namespace, earliest: Option<u64>, batch: &mut Batch) {
     let all = lane::due(&shared.prefix);
     match earliest {
@@ -119,6 +120,36 @@ fn repair(shared: &Shared, namespace: &Namespace, earliest: Option<u64>, batch: 
             batch.push(add);
         }
     }
+}
+
+/// Undoes a move that came behind new work. Whoever adds to the lists adds to that of lanes first: what is not seen here is put
+/// into that of namespaces after the move.
+async fn look_again(shared: &Shared, namespaces: &[&Namespace]) -> link::Result<()> {
+    let mut batch = Batch::default();
+    for namespace in namespaces {
+        let mut ask = cmd("ZRANGE");
+        ask.arg(lane::due_of(&shared.prefix, namespace))
+            .arg(0)
+            .arg(0)
+            .arg("WITHSCORES");
+        batch.push(ask);
+    }
+    let mut back = Batch::default();
+    for (answer, namespace) in shared.link.run(&batch).await?.into_iter().zip(namespaces) {
+        let first = read::<Vec<(String, f64)>>(answer?).and_then(|lanes| lanes.into_iter().next());
+        if let Some((_, time)) = first {
+            let mut add = cmd("ZADD");
+            add.arg(lane::due(&shared.prefix))
+                .arg("LT")
+                .arg(time)
+                .arg(namespace.as_str());
+            back.push(add);
+        }
+    }
+    if !back.is_empty() {
+        shared.link.run(&back).await?;
+    }
+    Ok(())
 }
 
 /// Makes lanes hungry that are this node's to take.

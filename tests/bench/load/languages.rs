@@ -120,22 +120,30 @@ impl Language {
     /// A server whose engine is compiled, and one action of it called.
     pub(crate) async fn ready(&self) -> Result<(Server, Tenant)> {
         let server = Server::start(CONFIG).await?;
-        let tenant = Tenant::new(&server, "bench", 100_000).await?;
+        let tenant = self.first(&server).await?;
+        Ok((server, tenant))
+    }
+
+    /// Makes the first action of a server, and calls it.
+    async fn first(&self, server: &Server) -> Result<Tenant> {
+        let tenant = Tenant::new(server, "bench", 100_000).await?;
         let mut connection = Connection::open(server.addr).await?;
         connection.call(&self.put(&tenant, 0)?).await?;
         let got = connection.call(&tenant.invoke("hello-0", PARAMS)?).await?;
         let (got, wanted): (Value, Value) =
             (serde_json::from_slice(&got)?, serde_json::from_str(ANSWER)?);
         ensure!(got == wanted, "it answered {got}, not {wanted}");
-        Ok((server, tenant))
+        Ok(tenant)
     }
 }
 
 /// From the start of an upload until the action has answered; the very first one waits for the engine.
 async fn uploads(language: &Language, args: &Args) -> Result<Vec<Row>> {
     let began = Instant::now();
-    let (server, tenant) = language.ready().await?;
+    let server = Server::started(CONFIG).await?;
+    let tenant = language.first(&server).await?;
     let first_s = began.elapsed().as_secs_f64();
+    server.settle().await?;
     let (puts, calls) = language.actions(&tenant, 1..args.count(41, 11))?;
     let mut connection = Connection::open(server.addr).await?;
     let mut latency = histogram()?;

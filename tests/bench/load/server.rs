@@ -39,8 +39,15 @@ pub(crate) struct Memory {
 }
 
 impl Server {
-    /// Starts a server on an empty data folder with `config`, what differs from the defaults.
+    /// Starts a server on an empty data folder with `config`, what differs from the defaults, and waits until it is at rest.
     pub(crate) async fn start(config: &str) -> Result<Self> {
+        let server = Self::started(config).await?;
+        server.settle().await?;
+        Ok(server)
+    }
+
+    /// The same without the rest.
+    pub(crate) async fn started(config: &str) -> Result<Self> {
         let folder = TempDir::with_prefix_in("load-", env!("CARGO_TARGET_TMPDIR"))?;
         std::fs::write(folder.path().join("wisp.toml"), config)?;
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -51,7 +58,6 @@ impl Server {
             folder,
         };
         server.wait_ready().await?;
-        server.settle().await?;
         Ok(server)
     }
 
@@ -102,7 +108,7 @@ impl Server {
 
     /// Waits until it is at rest. On a new data folder it compiles the engines of languages, in processes of their own, for
     /// some seconds after it is ready: once, and not to be found in the figures of whatever is measured first.
-    async fn settle(&self) -> Result<()> {
+    pub(crate) async fn settle(&self) -> Result<()> {
         let (start, mut rested) = (Instant::now(), 0);
         let mut used = self.cpu_seconds()?;
         while rested < RESTED_LOOKS {

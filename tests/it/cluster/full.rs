@@ -4,9 +4,10 @@ use serde_json::json;
 
 use crate::harness::{Counter, ECHO, Nodes, Redis, annotation, eventually};
 
-/// Longest that work may wait for a node with room, milliseconds: what the patience of the others and their looks at the due
-/// list come to, many times over, in an unoptimised build on a busy machine.
-const WAIT_MAX_MS: u64 = 500;
+/// Longest that work may wait for a node with room, milliseconds: less than the lease (2 s), after which anybody takes what
+/// nobody answers for. The patience of the others and their looks at the due list come to some 50 ms; the rest is left to a
+/// machine that is busy with other tests.
+const WAIT_MAX_MS: u64 = 1_500;
 
 #[test]
 fn work_that_a_full_node_is_told_of_begins_on_another_within_its_patience() {
