@@ -157,7 +157,9 @@ fn a_services_answer_that_breaks_off_is_not_ended_and_a_client_may_leave() {
     assert!(record["logs"].to_string().contains("trap"), "{record}");
 
     // A client that leaves ends what was for it.
-    drop(site.open("GET", "/big?bytes=1000000000000", ""));
+    let mut stream = BufReader::new(site.open("GET", "/big?bytes=1000000000000", ""));
+    assert!(head(&mut stream).starts_with("HTTP/1.1 200"));
+    drop(stream);
     site.record("a record of who was left", |record| {
         record["response"]["result"]["statusCode"] == 200
     });

@@ -6,7 +6,7 @@
 //! it, and travels with the next pipeline once those have been answered for.
 //!
 //! When Redis is away, slow or full, records wait and are sent again in their order, first writer wins under each id, until
-//! [`Config::pending_bytes_max`] is taken: then [`Error::Full`]. They can be read on this node all the while.
+//! `[store] pending_bytes_max` is taken: then [`Error::Full`]. They can be read on this node all the while.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
