@@ -163,8 +163,6 @@ struct Shared {
     stopping: Mutex<Vec<(ActivationId, oneshot::Sender<()>)>>,
     /// There is something to send.
     work: Notify,
-    /// How often something came to be sent.
-    errands: AtomicU64,
     /// Entries taken so far.
     taken: AtomicUsize,
     /// Works that were taken and wait for a place among those of their namespace.
@@ -251,7 +249,6 @@ impl ClusterQueue {
             doomed: Mutex::default(),
             stopping: Mutex::default(),
             work: Notify::new(),
-            errands: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             awaiting: AtomicUsize::new(0),
             sending: AtomicBool::new(false),
@@ -471,7 +468,6 @@ impl Shared {
             lane.used = Instant::now();
             lane.out.push(Outgoing { work, answer });
         });
-        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
         Ok(answered)
     }
@@ -494,7 +490,6 @@ impl Shared {
                 lane.used = Instant::now();
             }
         });
-        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
     }
 
