@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -19,6 +20,9 @@ use crate::telemetry::metrics::Series;
 
 /// Bytes assumed for an instance of a program that was never loaded: a Rust guest's first pages and the host's share.
 const BYTES_ASSUMED: usize = 2 << 20;
+
+/// After that long without a call an instance gives up what those that are called can use.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// What every record of an action says; made once per version.
 #[derive(Debug)]
@@ -114,6 +118,8 @@ pub(super) struct Idle {
     since: Instant,
     /// What its next run will touch.
     ahead: Ahead,
+    /// Whether it has given up what it can.
+    rests: bool,
 }
 
 /// See the module.
@@ -184,6 +190,11 @@ impl State {
             self.latest = self.older.pop_back();
         }
         Some(latest)
+    }
+
+    /// The longest idle first.
+    fn idle_mut(&mut self) -> impl Iterator<Item = &mut Idle> {
+        self.older.iter_mut().chain(&mut self.latest)
     }
 
     /// The longest idle first.
@@ -308,6 +319,7 @@ impl Lane {
             held,
             since: Instant::now(),
             ahead,
+            rests: false,
         };
         let mut state = self.state.lock();
         state.running = state.running.saturating_sub(1);
@@ -334,6 +346,15 @@ impl Lane {
             .take_while(|idle| now - idle.since >= keep)
             .count();
         state.take_oldest(late)
+    }
+
+    /// Lets those that have been idle for a while give up what others want.
+    pub(super) fn rest(&self, now: Instant) {
+        let mut state = self.state.lock();
+        let long = |idle: &&mut Idle| now - idle.since >= REST_AFTER;
+        for idle in state.idle_mut().take_while(long).filter(|idle| !idle.rests) {
+            idle.rests = idle.instance.rest();
+        }
     }
 
     /// Rank and bytes of each idle instance, the longest idle first.

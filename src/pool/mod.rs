@@ -291,7 +291,8 @@ impl Pool {
         lane.map(|lane| lane.counts())
     }
 
-    /// Ends what was idle for too long, and forgets actions nobody calls; returns how many instances ended.
+    /// Ends what was idle for too long, lets what was idle for a while rest, and forgets actions nobody calls; returns how many
+    /// instances ended.
     pub(crate) fn reap(&self) -> usize {
         let (shared, now) = (&self.shared, Instant::now());
         // Those in use are found again; the others must not keep their lanes.
@@ -302,6 +303,7 @@ impl Pool {
             let expired = lane.expired(&*shared.policy, now);
             ended += expired.len();
             drop(expired);
+            lane.rest(now);
         }
         drop(lanes);
         // A lane that somebody holds is about to be used.

@@ -110,6 +110,30 @@ async fn a_returned_instance_serves_the_next_claim() {
     assert_eq!(pool.occupancy().idle, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_idle_for_a_while_rests_once() {
+    let fake = Fake::new(10);
+    let action = action(fake.add("a", Script::default()), None);
+    let pool = pool(&fake, 100 * MIB);
+    let guest = namespace("guest");
+    let two = [(); 2].map(|()| pool.claim(&guest, &action).expect("room"));
+    for claim in two {
+        started(claim).await.give_back();
+    }
+    pool.reap();
+    assert_eq!(fake.seen().rests, 0, "both were in use a moment ago");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    pool.reap();
+    pool.reap();
+    assert_eq!(fake.seen().rests, 2);
+    started(pool.claim(&guest, &action).expect("room"))
+        .await
+        .give_back();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    pool.reap();
+    assert_eq!(fake.seen().rests, 3, "one was used in between");
+}
+
 #[tokio::test]
 async fn namespaces_never_share_an_instance() {
     let fake = Fake::new(10);

@@ -244,6 +244,10 @@ impl Instance for ComponentInstance {
         Ok(finish(outcome, captured, peak))
     }
 
+    fn rest(&mut self) -> bool {
+        self.stack.rest(&mut self.store)
+    }
+
     fn reusable(&self) -> bool {
         self.sound && !self.is_command()
     }

@@ -93,7 +93,8 @@ pub(crate) struct Config {
     #[serde(skip)]
     pub(crate) listener: Option<Arc<dyn Listener>>,
 
-    /// Stacks of each class: runs at one time, and twice the instances that keep theirs between runs.
+    /// Stacks of each class: three quarters may be kept between runs, by the instances that were called last, the others are for
+    /// what runs.
     pub(crate) stacks: u32,
     /// Bytes of stack a guest of the small class may use, KiB.
     pub(crate) stack_kib: usize,
@@ -132,7 +133,7 @@ impl Default for Config {
             egress: super::egress::Config::default(),
             pairs: None,
             listener: None,
-            stacks: 2048,
+            stacks: 4096,
             stack_kib: 512,
             large_stack_kib: 4096,
             tick_us: 1000,

@@ -260,6 +260,8 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String>
         Class::Concurrent => false,
     };
     let mut slots = u32::try_from(wanted).unwrap_or(u32::MAX);
+    // The others are for what runs.
+    let kept = config.stacks - config.stacks.div_ceil(4);
     loop {
         let mut engine = compiler_config(config, class);
         engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
@@ -271,8 +273,8 @@ fn reserve(config: &Config, class: Class, wanted: u64) -> Result<Pooled, String>
                     engine,
                     slots,
                     stacks: match class {
-                        Class::Small => Stacks::new(config.stacks / 2),
-                        Class::Large | Class::Concurrent => Stacks::of_large(config.stacks / 2),
+                        Class::Small => Stacks::new(kept),
+                        Class::Large | Class::Concurrent => Stacks::of_large(kept),
                     },
                 });
             }

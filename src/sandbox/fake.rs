@@ -109,6 +109,8 @@ pub(crate) struct Seen {
     pub(crate) running: usize,
     /// Most runs going on at one time.
     pub(crate) running_most: usize,
+    /// How often one was told to rest.
+    pub(crate) rests: usize,
 }
 
 /// A sandbox that does what its scripts say.
@@ -368,6 +370,11 @@ impl Instance for FakeInstance {
 
     fn memory_bytes(&self) -> usize {
         self.held
+    }
+
+    fn rest(&mut self) -> bool {
+        self.slot.0.note(|seen| seen.rests += 1);
+        true
     }
 }
 

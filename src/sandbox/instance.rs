@@ -135,6 +135,8 @@ pub(super) struct Calls {
     pub(super) memory: Memory,
     alloc: TypedFunc<u32, u32>,
     run: Exchange,
+    /// Whether the instance tells others which pages they will write to.
+    is_telling: bool,
 }
 
 /// A function that is given bytes and answers bytes.
@@ -165,7 +167,7 @@ async fn bring_up_loaded(
 /// An instance, without code where that is loaded into it.
 pub(super) async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmtime::Result<Calls> {
     let (pre, exports) = match &program.code {
-        Code::Core { pre, exports } => (pre, exports),
+        Code::Core { pre, exports, .. } => (pre, exports),
         Code::Language(code) => (&code.engine.pre, &code.engine.exports),
         Code::Command { .. } | Code::Component(_) | Code::Http(_) => {
             wasmtime::bail!("not a program of the core ABI")
@@ -177,6 +179,9 @@ pub(super) async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmt
         .and_then(wasmtime::Extern::into_memory)
         .ok_or_else(|| wasmtime::format_err!("`memory` is no memory"))?;
     store.data_mut().memory = Some(memory);
+    let prefault = program.prefault();
+    let is_telling =
+        prefault.is_some_and(|(prefault, pagemap)| prefault.apply(memory, store, pagemap));
     let alloc = function(&instance, store, &exports.alloc)?.typed(&*store)?;
     let run = function(&instance, store, &exports.run)?.typed(&*store)?;
     if let Some(initialize) = &exports.initialize {
@@ -188,6 +193,7 @@ pub(super) async fn bring_up(store: &mut Store<Host>, program: &Linked) -> wasmt
         memory,
         alloc,
         run,
+        is_telling,
     })
 }
 
@@ -272,6 +278,15 @@ impl CoreInstance {
         })
     }
 
+    /// Tells instances to come which pages they will write to.
+    fn tell(&mut self) {
+        if std::mem::take(&mut self.calls.is_telling)
+            && let Some((prefault, pagemap)) = self.program.prefault()
+        {
+            prefault.look(self.calls.memory, &self.store, pagemap);
+        }
+    }
+
     /// Counts what the run made the instance's own of what it shares with others. Whether it may serve again: not when there
     /// is no room for that, nor when a language ran out of memory, whatever its program then made of it.
     async fn settle(&mut self) -> bool {
@@ -330,9 +345,14 @@ impl Instance for CoreInstance {
         self.sound = is_sound(&outcome);
         if self.sound {
             self.stack.settle(&mut self.store).await;
+            self.tell();
             self.sound = self.settle().await;
         }
         Ok(finish(outcome, captured, peak))
+    }
+
+    fn rest(&mut self) -> bool {
+        self.stack.rest(&mut self.store)
     }
 
     fn reusable(&self) -> bool {

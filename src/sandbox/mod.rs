@@ -32,6 +32,7 @@ mod language;
 mod limits;
 mod output;
 mod p2;
+mod prefault;
 mod program;
 mod run;
 mod service;
@@ -370,6 +371,12 @@ pub(crate) trait Instance: Send {
 
     /// Bytes it holds now: memories, tables, and the host's share.
     fn memory_bytes(&self) -> usize;
+
+    /// Was not called for a while: gives up what it keeps to be called sooner, where others want that. Whether there is
+    /// nothing left to give up. Takes some microseconds.
+    fn rest(&mut self) -> bool {
+        true
+    }
 
     /// What its next run will touch, as far as that is known.
     fn ahead(&self) -> Ahead {

@@ -18,8 +18,9 @@ use super::engine::{Class, Engines, WASM_PAGE_BYTES};
 use super::host::Host;
 use super::http::{self, HttpCode};
 use super::instance::{self, CoreExports};
-use super::language::LanguageCode;
+use super::language::{LanguageCode, Pagemap};
 use super::limits::TABLE_ELEMENT_BYTES;
+use super::prefault::Prefault;
 use super::stacks::Stacks;
 use super::{Abi, Grant, InstanceLimits, Program, StartError, Started, command, component};
 use crate::model::Digest;
@@ -44,6 +45,7 @@ pub(super) enum Code {
     Core {
         pre: InstancePre<Host>,
         exports: CoreExports,
+        prefault: Prefault,
     },
     Command {
         pre: InstancePre<Host>,
@@ -103,6 +105,16 @@ impl Linked {
     /// What the host's side of an instance counts for.
     pub(super) fn host_share(&self) -> usize {
         host_share(self.shape)
+    }
+
+    /// What is known of the pages its instances write to, and where that is looked up; nothing where it is not worth it.
+    pub(super) fn prefault(&self) -> Option<(&Prefault, &Pagemap)> {
+        let prefault = match &self.code {
+            Code::Core { prefault, .. } => prefault,
+            Code::Language(code) => &code.engine.prefault,
+            Code::Command { .. } | Code::Component(_) | Code::Http(_) => return None,
+        };
+        Some((prefault, self.stacks.pagemap()?))
     }
 
     /// Itself, for what must keep it alive.

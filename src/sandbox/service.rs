@@ -21,6 +21,7 @@ use super::http::HttpCode;
 use super::instance::CoreExports;
 use super::language::{self, Engine, LanguageCode, Languages, Package, Prepare};
 use super::limits::Meter;
+use super::prefault::Prefault;
 use super::program::{Code, Linked, Programs};
 use super::turns::For;
 use super::{
@@ -63,7 +64,7 @@ pub(super) struct Inner {
     provided: Provided,
     client: Arc<egress::Client>,
     pub(super) cache: Cache,
-    programs: Programs,
+    pub(super) programs: Programs,
     pub(super) languages: Languages,
 }
 
@@ -371,6 +372,7 @@ impl Inner {
             (Loaded::Module(module), Abi::Core) => Code::Core {
                 exports: exports(&module)?,
                 pre: linker.instantiate_pre(&module)?,
+                prefault: Prefault::default(),
             },
             (Loaded::Module(module), _) => Code::Command {
                 pre: linker.instantiate_pre(&module)?,

@@ -2,21 +2,21 @@
 //!
 //! A store that has called its guest keeps the stack it ran on until it is dropped: the next call saves the way to the
 //! pool. A hundred thousand idle instances cannot each keep one (two mappings and some touched pages each), so only
-//! so many may; the rest give theirs back at the end of every run.
+//! so many may. Beyond half of those, an instance that was not called for a while gives its own up ([`Keep::rest`]), so that
+//! they go to those that are called; who finds none left gives its own back at the end of every run.
 //!
 //! wasmtime has no function for that. What it does have is that a stack whose function panicked goes back to the pool
 //! and not to its store; so giving back is a call to a host function that unwinds, caught here. It allocates nothing
-//! in the guest and costs a few microseconds, paid only by instances beyond the number that may keep theirs.
+//! in the guest and costs a few microseconds.
 //!
 //! A recursion may touch megabytes of a large class's stack. What was touched stays until the stack goes back to the pool,
 //! which gives most of it to the system; so a stack that was used deeply is not kept.
 
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::Poll;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -59,6 +59,13 @@ impl Stacks {
             kept: AtomicU32::new(0),
             kept_max,
         })
+    }
+}
+
+impl Stacks {
+    /// What tells which pages were written to, for classes where that is worth asking.
+    pub(super) fn pagemap(&self) -> Option<&Pagemap> {
+        self.pagemap.as_ref()
     }
 }
 
@@ -125,6 +132,22 @@ impl Keep {
             self.used = used(store).await;
             return;
         }
+        self.give_back(store);
+    }
+
+    /// Gives the stack up if others want it: more than half of what may be kept is. Whether there is none left to give up.
+    pub(super) fn rest(&mut self, store: &mut Store<Host>) -> bool {
+        let kept = self.stacks.kept.load(Ordering::Relaxed);
+        if self.keeps && kept > self.stacks.kept_max / 2 {
+            self.keeps = false;
+            self.used = (0, 0);
+            self.stacks.kept.fetch_sub(1, Ordering::Relaxed);
+            self.give_back(store);
+        }
+        !self.keeps
+    }
+
+    fn give_back(&mut self, store: &mut Store<Host>) {
         let function = self.give_back.get_or_insert_with(|| {
             let function = Func::wrap(&mut *store, || -> () { resume_unwind(Box::new(Rest)) });
             function
@@ -132,14 +155,13 @@ impl Keep {
                 .expect("a function without parameters and results")
         });
         let mut call = pin!(function.call_async(&mut *store, ()));
-        poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-                Err(payload) if !payload.is::<Rest>() => resume_unwind(payload),
-                // It never waits, and an error means that there was no stack to begin with.
-                Err(_) | Ok(_) => Poll::Ready(()),
-            }
-        })
-        .await;
+        let mut context = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut context))) {
+            Err(payload) if !payload.is::<Rest>() => resume_unwind(payload),
+            // An error means that there was no stack to begin with.
+            Ok(ended) => debug_assert!(ended.is_ready(), "nothing is waited for"),
+            Err(_) => {}
+        }
     }
 
     /// Whether the kept stack was used deeply, as far as that is looked at: after the first run and after long ones.

@@ -14,6 +14,7 @@ use super::super::engine::{Class, WASM_PAGE_BYTES};
 use super::super::host::Host;
 use super::super::instance::CoreExports;
 use super::super::limits::TABLE_ELEMENT_BYTES;
+use super::super::prefault::Prefault;
 use super::super::service::{Wasmtime, exports};
 use super::super::{Abi, Refused};
 use super::image::Pagemap;
@@ -49,6 +50,8 @@ pub(in super::super) struct Engine {
     own_bytes: AtomicUsize,
     is_measured: AtomicBool,
     pub(super) pagemap: Pagemap,
+    /// What is known of the pages that all instances write to, whatever their program.
+    pub(in super::super) prefault: Prefault,
 }
 
 impl Engine {
@@ -94,6 +97,7 @@ impl Engine {
             own_bytes: AtomicUsize::new(image_bytes.min(OWN_BYTES_ASSUMED)),
             is_measured: AtomicBool::new(false),
             pagemap: Pagemap::open(),
+            prefault: Prefault::default(),
             pre: linker.instantiate_pre(module)?,
         })
     }

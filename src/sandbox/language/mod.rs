@@ -22,7 +22,7 @@ mod prepare;
 mod run;
 
 pub(super) use engine::{Engine, Languages};
-pub(super) use image::Pagemap;
+pub(super) use image::{PAGES_PER_WORD, Pagemap};
 pub(crate) use modules::EngineModules;
 pub(super) use package::{Package, build};
 pub(super) use prepare::Prepare;

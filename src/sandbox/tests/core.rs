@@ -405,3 +405,63 @@ async fn a_stack_that_was_used_deeply_is_not_kept() {
         assert_eq!(stacks.kept(), kept, "{params}");
     }
 }
+
+#[tokio::test]
+async fn stacks_go_from_instances_that_wait_to_those_that_run() {
+    // Of 16 stacks 12 may be kept.
+    let lab = Lab::new();
+    let stacks = Arc::clone(lab.sandbox.inner.engines.stacks(Class::Large));
+    let code = large("", ECHO);
+    let mut instances = Vec::new();
+    for _ in 0..14 {
+        instances.push(lab.instance(&code).await);
+    }
+    assert_eq!(stacks.kept(), 12);
+    let (waiting, running) = instances.split_at_mut(12);
+    let rested = waiting
+        .iter_mut()
+        .filter_map(|one| one.rest().then_some(()));
+    assert_eq!(
+        rested.count(),
+        6,
+        "half of what may be kept is nobody's hurry"
+    );
+    assert_eq!(stacks.kept(), 6);
+    for instance in running.iter_mut().chain(waiting.first_mut()) {
+        let run = instance.run(input("{}")).await.unwrap();
+        assert_eq!(run.outcome, answered("{}"));
+    }
+    assert_eq!(stacks.kept(), 9);
+}
+
+#[tokio::test]
+async fn pages_that_all_instances_write_to_are_there_when_the_next_begins() {
+    const PAGE: usize = 4096;
+    let lab = Lab::new();
+    // Page 7 is written to by every run, page 9 by those with parameters.
+    let run = format!(
+        "(i32.store (i32.const {}) (i32.const 1))
+         (if (i32.gt_u (local.get $len) (i32.const 2)) (then (i32.store (i32.const {}) (i32.const 1)))) {ECHO}",
+        7 * PAGE,
+        9 * PAGE
+    );
+    let code = large("", &run);
+    let prepared = lab.sandbox.prepare(code.as_str().into()).await.unwrap();
+    let linked = lab.sandbox.inner.programs.get(&prepared.program).unwrap();
+    let (prefault, _) = linked.prefault().expect("a large core module");
+    let mut instances = Vec::new();
+    for params in ["{}", "{\"a\":1}", "{\"a\":1}"] {
+        assert_eq!(prefault.stretches(), None, "three are looked at");
+        let mut instance = lab.instance(&code).await;
+        instance.run(input(params)).await.unwrap();
+        instances.push(instance);
+    }
+    let stretches = prefault.stretches().expect("three were looked at");
+    let has = |page: usize| stretches.iter().any(|one| one.contains(&(page * PAGE)));
+    assert!(has(7) && !has(9), "{stretches:?}");
+    instances.push(lab.instance(&code).await);
+    for instance in &mut instances {
+        let run = instance.run(input("{\"b\":2}")).await.unwrap();
+        assert_eq!(run.outcome, answered("{\"b\":2}"));
+    }
+}
