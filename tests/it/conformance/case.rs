@@ -25,6 +25,15 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     pub(super) name: String,
+    /// The rows of the contract's tables that it shows, as `section row`; see [`super::rows`].
+    #[serde(default)]
+    pub(super) rows: Vec<String>,
+    /// Configuration of a server of its own; that of the file when empty.
+    #[serde(default)]
+    pub(super) server: toml::Table,
+    /// What lies in the folder where the client runs.
+    #[serde(default)]
+    pub(super) files: BTreeMap<String, String>,
     /// Requests that must succeed for the case to mean anything.
     #[serde(default)]
     pub(super) setup: Vec<Step>,
@@ -34,13 +43,20 @@ pub(super) struct Case {
     pub(super) within_a_minute: bool,
 }
 
-/// A request, and what must come back. Every text may hold `{variables}`.
+/// A request or a command, and what must come back. Every text may hold `{variables}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Step {
     /// `METHOD path`. A path without a slash in front lies in the case's namespace; one that begins with `web/` among its
     /// web actions.
+    #[serde(default)]
     pub(super) send: String,
+    /// In place of a request: the client's arguments. Its properties are the server's address and the namespace's key.
+    #[serde(default)]
+    pub(super) run: Vec<String>,
+    /// The answer goes on: it is read until this text came.
+    #[serde(default)]
+    pub(super) reads: Option<String>,
     #[serde(default, rename = "as")]
     pub(super) who: Option<Who>,
     /// A list sends the header more than once.
@@ -93,7 +109,12 @@ pub(super) enum Who {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
+    /// Of an answer; none of a command.
+    #[serde(default)]
     pub(super) status: u16,
+    /// What a command ends with. Its output and its errors are the body.
+    #[serde(default)]
+    pub(super) exit: Option<i32>,
     /// By name; a list where the header comes more than once.
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Value>,
@@ -137,6 +158,7 @@ pub(super) fn code(name: &str) -> String {
         "letters" => harness::answers_letters(number()),
         "traps" => harness::traps(),
         "traps_in_init" => harness::traps_in_init(),
+        "pages" => harness::wants_pages(number()),
         "spins_in_init" => harness::spins_in_init(),
         "memory_bomb" => harness::memory_bomb(),
         "command_echo" => harness::command_echo(),

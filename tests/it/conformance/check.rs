@@ -64,6 +64,27 @@ pub(super) fn differences(expect: &Expect, vars: &Vars, reply: &Reply) -> Vec<St
     wrong
 }
 
+/// Everything that is wrong with how a command ended and what it printed, the body of `printed`.
+pub(super) fn differences_of_run(
+    expect: &Expect,
+    vars: &Vars,
+    exit: Option<i32>,
+    printed: &Reply,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if exit != expect.exit {
+        wrong.push(format!("exit: expected {:?}, got {exit:?}", expect.exit));
+    }
+    body(expect, vars, printed, &mut wrong);
+    for text in &expect.nowhere {
+        let text = vars.text(text);
+        if printed.text().contains(&text) {
+            wrong.push(format!("{text}: expected nowhere, but it is there"));
+        }
+    }
+    wrong
+}
+
 fn body(expect: &Expect, vars: &Vars, reply: &Reply, wrong: &mut Vec<String>) {
     for (json, more) in [(&expect.json, More::Refused), (&expect.has, More::Allowed)] {
         if let Some(json) = json {

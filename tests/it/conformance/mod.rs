@@ -1,11 +1,13 @@
 //! The contract of the wire, section by section: requests and answers as data, in `tests/conformance/`.
 //!
 //! A file is a section, a case a row of one of its tables. Each case is played in a fresh namespace against the real program,
-//! see [`play`]; what a file may say is in [`case`] and [`check`], and in the README beside the files.
+//! see [`play`]; what a file may say is in [`case`] and [`check`], and in the README beside the files. That no row is forgotten is
+//! checked in [`rows`].
 
 mod case;
 mod check;
 mod play;
+mod rows;
 mod vars;
 
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ const SECTIONS: &[&str] = &[
     "0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "2.1", "2.2", "2.3", "2.4", "2.5", "2.6",
     "2.7", "2.8", "2.9", "2.10", "2.11", "2.12", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "4.1",
     "4.2", "5.1", "5.2", "5.3", "6.1", "6.2", "6.3", "6.4", "6.5", "6.6", "6.7", "7", "8.1", "8.2",
-    "9.1", "9.2", "9.3", "10.2", "10.3", "10.4", "12", "13",
+    "9.1", "9.2", "9.3", "10.2", "10.3", "10.4", "11.2", "11.6", "12", "13",
 ];
 
 fn load(name: &str) -> File {
@@ -139,6 +141,8 @@ sections! {
     s10_2_cli: "10.2-cli.json";
     s10_3_npm: "10.3-npm.json";
     s10_4_demands: "10.4-demands.json";
+    s11_2_queues: "11.2-queues.json";
+    s11_6_knobs: "11.6-knobs.json";
     s12_complaints: "12-complaints.json";
     s13_easily_missed: "13-easily-missed.json";
 }
@@ -154,8 +158,14 @@ fn every_row_of_the_contract_has_its_case() {
         .filter(|section| !sections.contains(*section))
         .collect();
     assert!(missing.is_empty(), "sections without a file: {missing:?}");
+    let (faults, [shown, elsewhere]) = rows::check(&files);
+    assert!(faults.is_empty(), "{faults:#?}");
     let cases: usize = files.iter().map(|file| file.cases.len()).sum();
-    println!("{} sections, {cases} cases", sections.len());
+    println!(
+        "{} sections, {cases} cases, {} rows: {shown} shown by cases, {elsewhere} by other tests",
+        sections.len(),
+        shown + elsewhere
+    );
     assert!(
         cases >= CASES_MIN,
         "{cases} cases, at least {CASES_MIN} wanted"

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::case::{Case, Expect, File, Step, Who, code};
-use super::check::{differences, short};
+use super::check::{differences, differences_of_run, short};
 use super::vars::Vars;
-use crate::harness::{GUEST_KEY, Reply, Request, SYSTEM_KEY, Server, Tenant, basic, pause};
+use crate::harness::{
+    GUEST_KEY, Reply, Request, SYSTEM_KEY, Server, Tenant, basic, binary, pause, run_to_end,
+};
 
 /// Cases at one time: enough to hide each other's waits, few enough that a small machine keeps its time.
 const PARALLEL: usize = 8;
@@ -64,6 +67,8 @@ fn play_case(server: &Server, case: &Case) -> Result<(), String> {
 }
 
 fn play_once(server: &Server, case: &Case) -> Result<(), String> {
+    let own = (!case.server.is_empty()).then(|| Server::start(&case.server.to_string()));
+    let server = own.as_ref().unwrap_or(server);
     let tenant = server.tenant();
     let mut vars = Vars::default();
     introduce(&mut vars, "", &tenant);
@@ -86,7 +91,12 @@ fn play_once(server: &Server, case: &Case) -> Result<(), String> {
             other.map(|other| other.key).unwrap_or_default(),
         ],
         vars,
+        home: None,
     };
+    for (name, text) in &case.files {
+        let text = player.vars.text(text);
+        std::fs::write(player.home().join(name), text).expect("a file of the case");
+    }
     for (what, steps) in [("setup", &case.setup), ("step", &case.steps)] {
         for (index, step) in steps.iter().enumerate() {
             let played = player.step(step);
@@ -108,30 +118,32 @@ struct Player<'a> {
     /// Of the namespace, and of the other one.
     keys: [String; 2],
     vars: Vars,
+    /// Where the client runs, once it does.
+    home: Option<TempDir>,
+}
+
+/// What a step did: what came back, what is wrong with it, and how it reads in a failure.
+struct Came {
+    reply: Reply,
+    wrong: Vec<String>,
+    what: String,
 }
 
 impl Player<'_> {
     fn step(&mut self, step: &Step) -> Result<(), String> {
-        let request = self.request(step);
         let deadline = Instant::now() + Duration::from_secs(step.until.unwrap_or(0));
-        let reply = loop {
-            let reply = self.server.client().try_send(&request);
-            let reply =
-                reply.map_err(|error| format!("{}\n    no answer: {error}\n", shown(&request)))?;
-            let wrong = match &step.expect {
-                Some(expect) => differences(expect, &self.vars, &reply),
-                None => succeeded(&reply),
+        let Came { reply, what, .. } = loop {
+            let came = match step.run.is_empty() {
+                true => self.send(step)?,
+                false => self.run(step),
             };
-            if wrong.is_empty() {
-                break reply;
+            if came.wrong.is_empty() {
+                break came;
             }
             if Instant::now() >= deadline {
+                let Came { reply, wrong, what } = came;
                 let wrong: String = wrong.iter().map(|line| format!("    {line}\n")).collect();
-                return Err(format!(
-                    "{}\n{wrong}    answered {}\n",
-                    shown(&request),
-                    answer(&reply)
-                ));
+                return Err(format!("{what}\n{wrong}    answered {}\n", answer(&reply)));
             }
             pause(Duration::from_millis(20));
         };
@@ -139,14 +151,62 @@ impl Player<'_> {
             let value = captured(&reply, from);
             let value = value.ok_or_else(|| {
                 format!(
-                    "{}\n    nothing at {from} to capture; answered {}\n",
-                    shown(&request),
+                    "{what}\n    nothing at {from} to capture; answered {}\n",
                     answer(&reply)
                 )
             })?;
             self.vars.set(name, value);
         }
         Ok(())
+    }
+
+    fn send(&self, step: &Step) -> Result<Came, String> {
+        let request = self.request(step);
+        let what = shown(&request);
+        let client = self.server.client();
+        let reply = match &step.reads {
+            Some(text) => client.try_send_until(&request, &self.vars.text(text)),
+            None => client.try_send(&request),
+        };
+        let reply = reply.map_err(|error| format!("{what}\n    no answer: {error}\n"))?;
+        let wrong = match &step.expect {
+            Some(expect) => differences(expect, &self.vars, &reply),
+            None => succeeded(&reply),
+        };
+        Ok(Came { reply, wrong, what })
+    }
+
+    /// A user's folder, with the properties of the server and the namespace.
+    fn home(&mut self) -> std::path::PathBuf {
+        let (address, key) = (self.server.url(), &self.keys[0]);
+        let home = self.home.get_or_insert_with(|| {
+            let home = TempDir::new().expect("a temporary folder");
+            let properties = format!("APIHOST={address}\nAUTH={key}\n");
+            std::fs::write(home.path().join(".wskprops"), properties).expect("properties");
+            home
+        });
+        home.path().to_owned()
+    }
+
+    fn run(&mut self, step: &Step) -> Came {
+        let home = self.home();
+        let args: Vec<String> = step.run.iter().map(|arg| self.vars.text(arg)).collect();
+        let mut command = binary();
+        command.args(&args).env("HOME", &home).current_dir(&home);
+        let (exit, out, errors) = run_to_end(command);
+        let reply = Reply {
+            status: 0,
+            headers: Vec::new(),
+            body: (out + &errors).into_bytes(),
+        };
+        let succeeds = Expect {
+            exit: Some(0),
+            ..Expect::default()
+        };
+        let expect = step.expect.as_ref().unwrap_or(&succeeds);
+        let wrong = differences_of_run(expect, &self.vars, exit, &reply);
+        let what = format!("wisp {}", args.join(" "));
+        Came { reply, wrong, what }
     }
 
     fn request(&self, step: &Step) -> Request {
@@ -271,6 +331,10 @@ pub(super) fn faults(file: &File) -> Vec<String> {
         if case.steps.is_empty() || bare {
             faults.push(format!("{}: every step expects a status", case.name));
         }
+        let mut all = case.setup.iter().chain(&case.steps);
+        if !all.all(|step| step.send.is_empty() != step.run.is_empty()) {
+            faults.push(format!("{}: every step sends or runs", case.name));
+        }
         if file
             .cases
             .iter()
@@ -285,5 +349,5 @@ pub(super) fn faults(file: &File) -> Vec<String> {
 }
 
 fn is_bare(expect: &Expect) -> bool {
-    expect.status == 0
+    expect.status == 0 && expect.exit.is_none()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Longer than any wait the server has.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
@@ -228,6 +229,21 @@ impl Client {
             (Ok(reply), _) => Ok(reply),
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
         }
+    }
+
+    /// Sends, and reads the reply until `text` came or it ended: for one that goes on. Its body is what came over the wire.
+    pub(crate) fn try_send_until(self, request: &Request, text: &str) -> std::io::Result<Reply> {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        let mut stream = self.connect()?;
+        stream.write_all(&request.bytes(self.address))?;
+        let mut stream = BufReader::new(stream);
+        let mut reply = Reply::read_head(&mut stream)?;
+        while !reply.text().contains(text) && Instant::now() < deadline {
+            if stream.read_until(b'\n', &mut reply.body)? == 0 {
+                break;
+            }
+        }
+        Ok(reply)
     }
 
     #[track_caller]
