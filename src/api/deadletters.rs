@@ -44,7 +44,7 @@ pub(super) async fn get(State(front): State<Arc<Front>>, request: Request) -> Re
     wire::ok(&letter)
 }
 
-/// Runs what it is about again, as a call that waits for nothing, and removes it.
+/// Runs what it is about once more, and removes it; what fails is kept again.
 pub(super) async fn replay(State(front): State<Arc<Front>>, request: Request) -> Result<Response> {
     let (parts, _) = request.into_parts();
     let (letter, identity) = find(&front, &parts.headers, &parts.uri).await?;

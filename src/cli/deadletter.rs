@@ -18,7 +18,7 @@ pub(super) enum Deadletter {
         /// Its id
         id: String,
     },
-    /// Run the action of a dead letter once more; it is gone when that succeeds
+    /// Run the action of a dead letter once more; what fails is a dead letter again, under another id
     Replay {
         /// Its id
         id: String,
@@ -27,7 +27,7 @@ pub(super) enum Deadletter {
     #[command(after_help = "Examples:\n  wisp deadletter purge ID\n  wisp deadletter purge --all")]
     Purge {
         /// Which
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(conflicts_with = "all")]
         id: Option<String>,
         /// All of the namespace
         #[arg(long)]
@@ -74,7 +74,10 @@ impl Deadletter {
                 let purged = ask(&client, "DELETE", Some(id), "purge")?;
                 output.done(&format!("purged dead letter {id}"), &purged);
             }
-            Self::Purge { id: None, .. } => {
+            Self::Purge { id: None, all } => {
+                if !all {
+                    return Err(Failure::usage("Say which: an ID, or --all."));
+                }
                 let purged = ask(&client, "DELETE", None, "purge")?;
                 let count = purged["purged"].as_u64().unwrap_or_default();
                 output.done(&format!("purged {count} dead letters"), &purged);

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::expand::STORE_RETRY;
-use super::{Answer, Call, Caller, Error, Invoker, new_id};
+use super::retry::Replay;
+use super::{Caller, Error, Invoker};
 use crate::auth::Admission;
 use crate::model::dead_letter::DeadLetter;
 use crate::model::json::Fields;
@@ -128,8 +129,8 @@ impl Invoker {
         Ok(())
     }
 
-    /// Runs what a letter is about once more, as a call of `caller`'s that waits for nothing; the letter is removed once
-    /// that is accepted. A crash in between leaves the letter there.
+    /// Runs what a letter is about once more; the letter is removed once that is promised, and what fails is a letter again.
+    /// A crash in between leaves the letter there.
     pub(super) async fn replay_letter(
         &self,
         caller: Caller,
@@ -139,18 +140,19 @@ impl Invoker {
         admission: Admission,
     ) -> Result<ActivationId, Error> {
         let (namespace, name) = (caller.namespace.clone(), letter.id.to_string());
-        let call = Call {
-            id: new_id(),
-            payload: without_final(&action, &letter.payload),
-            action,
-            wait: None,
+        let replay = Replay {
+            origin: Origin {
+                trigger: letter.trigger.clone(),
+                rule: letter.rule.clone(),
+                action: action.address().clone(),
+            },
+            arguments: without_final(&action, &letter.payload),
+            attempts: letter.attempts,
             transaction,
-            admission: Box::new(admission),
+            admission,
         };
-        let id = call.id;
-        match super::Invoke::invoke(self, caller, call).await? {
-            Answer::Accepted(_) | Answer::Finished(_) => metrics::dead_letter(Letter::Replayed),
-        }
+        let id = self.run_once_more(caller, replay).await?;
+        metrics::dead_letter(Letter::Replayed);
         let items = &self.0.store.items;
         if let Err(error) = items.delete(&namespace, Shelf::DeadLetters, &name).await {
             tracing::warn!(%namespace, letter = name, %error, "a dead letter was run again and could not be removed");

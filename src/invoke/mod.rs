@@ -171,7 +171,8 @@ pub(crate) trait Invoke: Send + Sync + 'static {
     /// Fires a trigger; returns when that is safely accepted, or `None` when no active rule listens.
     async fn fire(&self, caller: Caller, fire: Fire) -> Result<Option<ActivationId>, Error>;
 
-    /// Runs `action`, which a dead letter is about, once more; returns when that is safely accepted and the letter removed.
+    /// Runs `action`, which a dead letter is about, once more; returns when that is safely accepted and the letter removed. What
+    /// fails is a letter again.
     async fn replay(
         &self,
         caller: Caller,

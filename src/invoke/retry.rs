@@ -7,6 +7,8 @@
 //! dead letter.
 //!
 //! Tried again runs are bounded per namespace; a failure beyond the bound becomes a dead letter at once.
+//!
+//! A dead letter that is replayed is one more such run, the last there is: when it fails, a letter is kept again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::deadletter::{Origin, Unrun};
 use super::expand::{DELIVERIES_MAX, STORE_RETRY, unrun};
 use super::run::Step;
-use super::{Caller, Error, Invoker, new_id};
+use super::{Caller, Error, Invoker, Refusal, new_id};
 use crate::auth::Admission;
 use crate::model::{
     Action, Activation, ActivationId, EntityName, Fqn, Json, Keep, Namespace, Response, Status,
@@ -49,6 +51,12 @@ pub(super) struct Policy {
 }
 
 impl Policy {
+    /// No other run, whichever it was.
+    const LAST: Self = Self {
+        attempts: 1,
+        backoff: 0,
+    };
+
     /// The annotation's value, if it is one.
     pub(super) fn parse(annotation: &Json) -> Option<Self> {
         let policy: Self = serde_json::from_str(annotation.get()).ok()?;
@@ -103,6 +111,16 @@ pub(super) struct Shooting {
     pub(super) attempt: u32,
     pub(super) policy: Option<Policy>,
     pub(super) origin: Arc<Origin>,
+}
+
+/// One more run of what was given up.
+pub(super) struct Replay {
+    pub(super) origin: Origin,
+    pub(super) arguments: Json,
+    /// Runs there were before it.
+    pub(super) attempts: u32,
+    pub(super) transaction: Arc<str>,
+    pub(super) admission: Admission,
 }
 
 /// How many runs wait for their time, by namespace.
@@ -255,7 +273,53 @@ impl Invoker {
         }
         metrics::rule_retry();
         let this = self.clone();
-        tokio::spawn(this.try_again(again, 0, Some(Arc::new(caller.clone())), waiting));
+        let caller = Some(Arc::new(caller.clone()));
+        tokio::spawn(this.try_again(again, 0, caller, waiting, None));
+    }
+
+    /// Promises one more run: it is in the log of accepted work when this returns, and begins at once.
+    pub(super) async fn run_once_more(
+        &self,
+        caller: Caller,
+        replay: Replay,
+    ) -> Result<ActivationId, Error> {
+        let waiting = self.wait_in_line(&caller.namespace);
+        let waiting = waiting.ok_or(Refusal::Backlog { retry_after_s: 1 })?;
+        let Replay {
+            origin,
+            arguments,
+            attempts,
+            transaction,
+            admission,
+        } = replay;
+        let again = Again {
+            retry: 1,
+            id: new_id(),
+            namespace: caller.namespace.clone(),
+            subject: caller.subject.clone(),
+            api_key: caller.api_key.as_ref().map(|key| key.to_string()),
+            trigger: origin.trigger,
+            rule: origin.rule,
+            action: origin.action,
+            arguments,
+            attempt: attempts.saturating_add(1),
+            policy: Policy::LAST,
+            due: Timestamp::now(),
+            transaction,
+            record: caller.record,
+        };
+        let id = again.id;
+        let bytes = serde_json::to_vec(&again).map_err(|e| Error::Unavailable(e.to_string()))?;
+        let accepted = &self.0.store.accepted;
+        accepted
+            .accept(&again.namespace, id, bytes::Bytes::from(bytes))
+            .await?;
+        // Until it is in the queue, it can be waited for and cancelled here.
+        self.0.waits.hold(&again.namespace, id, Box::new(()));
+        let this = self.clone();
+        let caller = Some(Arc::new(caller));
+        tokio::spawn(this.try_again(again, 0, caller, waiting, Some(admission)));
+        Ok(id)
     }
 
     /// A place among the namespace's runs that wait for their time.
@@ -279,6 +343,7 @@ impl Invoker {
         begun: u32,
         caller: Option<Arc<Caller>>,
         waiting: Waiting,
+        admission: Option<Admission>,
     ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let pause_ms = again.due.millis_since(Timestamp::now()).min(PAUSE_MS_MAX);
@@ -291,7 +356,7 @@ impl Invoker {
             drop(waiting);
             let tried = async {
                 match caller {
-                    Some(caller) => self.run_again(&again, begun, caller).await,
+                    Some(caller) => self.run_again(&again, begun, caller, admission).await,
                     None => {
                         let text = super::expand::BLOCKED;
                         self.bury_again(&again, text).await;
@@ -301,11 +366,18 @@ impl Invoker {
             if self.0.queue.cancels().while_held(tried).await.is_some() {
                 self.0.store.accepted.settle(again.id);
             }
+            self.0.waits.forget(again.id);
             drop(running);
         })
     }
 
-    async fn run_again(&self, again: &Again, begun: u32, caller: Arc<Caller>) {
+    async fn run_again(
+        &self,
+        again: &Again,
+        begun: u32,
+        caller: Arc<Caller>,
+        admission: Option<Admission>,
+    ) {
         let (id, origin) = (again.id, again.origin());
         if begun > 0 && self.is_recorded(&caller, id).await {
             return;
@@ -345,7 +417,11 @@ impl Invoker {
             tracing::warn!(activation = %id, %error, "a retry waits for the store");
             tokio::time::sleep(STORE_RETRY).await;
         }
+        let mut admission = admission;
         let admission = loop {
+            if let Some(admission) = admission.take() {
+                break admission;
+            }
             match self.admit(&caller).await {
                 Ok(admission) => break admission,
                 // A namespace that may run nothing at all keeps nothing waiting.
@@ -397,7 +473,7 @@ impl Invoker {
         let waiting = Waiting(self.clone(), again.namespace.clone());
         tokio::spawn(
             self.clone()
-                .try_again(again, begun, caller.map(Arc::new), waiting),
+                .try_again(again, begun, caller.map(Arc::new), waiting, None),
         );
         Ok(())
     }

@@ -186,7 +186,7 @@ fn dead_letters() -> Vec<Operation> {
         of(
             "POST",
             "replayDeadLetter",
-            "Runs the work again, and removes the letter.",
+            "Runs the work once more, and removes the letter; what fails is a letter again, under another id.",
         )
         .answers(202, "It runs, or will.", schema("Accepted"))
         .header(202, "X-OpenWhisk-Activation-Id")
