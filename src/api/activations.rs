@@ -142,7 +142,8 @@ pub(super) async fn list(State(front): State<Arc<Front>>, request: Request) -> R
     let asked = asked(request.uri(), "activations")?;
     let docs = Query::of(request.uri()).flag("docs")?;
     let filter = filter(request.uri())?;
-    if Query::of(request.uri()).flag("events")? {
+    let are_accepted = events::are_accepted(request.headers());
+    if Query::of(request.uri()).flag_or("events", are_accepted)? {
         let lines = Query::of(request.uri()).flag("logs")?;
         return events::stream(&front, request.headers(), &namespace, (filter, lines)).await;
     }

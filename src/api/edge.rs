@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use super::error::Error;
-use super::{Config, Front, State, apis, docs, invocations, router, web};
+use super::{Config, Front, State, apis, docs, events, invocations, router, web};
 use crate::telemetry::metrics;
 
 /// Says which request this was; `code` in errors.
@@ -137,13 +137,8 @@ impl Edge {
 
 /// Whether it is for the one answer of the API that is not JSON, and accepts that.
 fn asks_for_events(request: &Request) -> bool {
-    let accept = request.headers().get(ACCEPT);
-    request
-        .uri()
-        .path()
-        .trim_end_matches('/')
-        .ends_with("/activations")
-        && accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"))
+    let path = request.uri().path().trim_end_matches('/');
+    path.ends_with("/activations") && events::are_accepted(request.headers())
 }
 
 /// One request, when it has been answered.

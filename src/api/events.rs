@@ -1,4 +1,5 @@
-//! `GET …/activations?events=true`: the activations of a namespace as they end, as server-sent events.
+//! `GET …/activations?events=true`, or with `Accept: text/event-stream`: the activations of a namespace as they end, as
+//! server-sent events.
 //!
 //! Each event is `activation`, its id that of the activation, its data the whole record with its logs. A client that
 //! comes back with `Last-Event-ID` is first told what it missed, as far as that is kept. A client that is too slow gets
@@ -18,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
@@ -45,6 +46,12 @@ const UNSENT_MAX: usize = 16;
 
 /// Events told again to a client that comes back.
 const MISSED_MAX: usize = 200;
+
+/// Whether a client that says this wants a stream: one that reads server-sent events says so and nothing else.
+pub(super) fn are_accepted(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT);
+    accept.is_some_and(|accept| accept.as_bytes().starts_with(b"text/event-stream"))
+}
 
 /// The stream for `filter`, from now on, or from what `Last-Event-ID` names.
 pub(super) async fn stream(

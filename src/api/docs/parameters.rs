@@ -208,7 +208,7 @@ pub(super) const NAME_FILTER: Parameter = Parameter::query(
 pub(super) const DOCS: Parameter = Parameter::query("docs", "Answers whole records.", flag);
 pub(super) const EVENTS: Parameter = Parameter::query(
     "events",
-    "Answers server-sent events without end: each activation when it has ended.",
+    "Answers server-sent events without end: each activation when it has ended. So does `Accept: text/event-stream`.",
     flag,
 );
 pub(super) const LOGS: Parameter = Parameter::query(

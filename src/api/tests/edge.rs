@@ -1,5 +1,7 @@
 //! What holds for every request: ids, CORS, credentials, routes, methods, sizes.
 
+use axum::http::HeaderValue;
+
 use super::super::error::Error;
 use super::*;
 
@@ -350,7 +352,7 @@ async fn a_store_that_cannot_serve_is_503_with_retry_after_and_hides_its_cause()
 #[tokio::test]
 async fn what_went_wrong_inside_is_told_in_no_more_than_the_words_of_the_wire() {
     let mut response = axum::response::Response::new(Body::empty());
-    let transaction = axum::http::HeaderValue::from_static("tid");
+    let transaction = HeaderValue::from_static("tid");
     Error::internal("secret").fill(&mut response, &transaction);
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = response.into_body().collect().await.unwrap().to_bytes();
