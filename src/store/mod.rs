@@ -20,6 +20,8 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod items_suite;
 pub(crate) mod keyvalue;
+#[cfg(test)]
+mod records_suite;
 pub(crate) mod reseal;
 pub(crate) mod seal;
 pub(crate) mod sealed;
