@@ -299,13 +299,15 @@ impl List {
 /// As `wsk` shows one; it paid for an init if it was started cold.
 fn row(activation: &Value) -> [String; 7] {
     let text = |field: &str| activation[field].as_str().unwrap_or("?").to_owned();
-    let kind = annotation(activation, "kind")
-        .and_then(Value::as_str)
-        .unwrap_or("unknown");
+    let kind = annotation(activation, "kind").and_then(Value::as_str);
+    // A trigger's has no end: nothing of it ran.
+    let is_fire = kind.is_none() && activation["end"].is_null();
     let start = match annotation(activation, "initTime") {
+        _ if is_fire => "",
         Some(_) => "cold",
         None => "warm",
     };
+    let kind = kind.unwrap_or(if is_fire { "trigger" } else { "unknown" });
     let entity = format!("{}/{}:{}", text("namespace"), text("name"), text("version"));
     [
         stamp(activation["start"].as_u64().unwrap_or_default()),
@@ -429,7 +431,7 @@ mod tests {
         let row_of = |annotations: Value| {
             row(
                 &json!({"namespace": "guest", "name": "hello", "version": "0.0.1", "activationId": "a",
-                "start": 1_520_975_194_652_u64, "duration": 12, "statusCode": 2, "annotations": annotations}),
+                "start": 1_520_975_194_652_u64, "end": 1_520_975_194_664_u64, "duration": 12, "statusCode": 2, "annotations": annotations}),
             )
         };
         let cold =
@@ -448,5 +450,7 @@ mod tests {
             row_of(json!([]))[2..4],
             ["unknown".to_owned(), "warm".to_owned()]
         );
+        let fire = json!({"namespace": "guest", "name": "t", "version": "0.0.1", "activationId": "a", "annotations": []});
+        assert_eq!(row(&fire)[2..4], ["trigger".to_owned(), String::new()]);
     }
 }

@@ -79,6 +79,14 @@ impl Failure {
     }
 }
 
+/// What is wrong with YAML: where, and the lines around it.
+pub(super) fn yaml_error(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    // Ours are errors already, and say of which file.
+    let bare = text.strip_prefix("error: ").map(str::to_owned);
+    bare.unwrap_or(text)
+}
+
 /// `wsk` exits with the status minus 256, of which the system keeps a byte.
 pub(super) fn exit_of(status: u16) -> u8 {
     u8::try_from(status % 256).unwrap_or(GENERAL)

@@ -96,7 +96,7 @@ impl<'c> Feed<'c> {
                 )}),
             ),
             status => {
-                let own = &answer.body["response"]["result"]["error"];
+                let own = reason(&answer.body["response"]["result"]["error"]);
                 match own {
                     Value::Null => Failure::status(status, &answer.body),
                     own => Failure::status(status, &json!({ "error": own })),
@@ -104,5 +104,13 @@ impl<'c> Feed<'c> {
             }
         };
         Err(failure.while_trying(&attempt))
+    }
+}
+
+/// What a feed says is wrong: many answer an object that says `error` once more.
+fn reason(error: &Value) -> &Value {
+    match &error["error"] {
+        Value::Null => error,
+        inner => reason(inner),
     }
 }

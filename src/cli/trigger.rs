@@ -167,7 +167,7 @@ impl Write {
         let trigger = entity::put(&client, way, "trigger", &name, &body)?;
         if let Some(feed) = &feed {
             match feed.tell(Event::Create, split.feed.unwrap_or_default()) {
-                Ok(record) => invoked(session, feed, &record),
+                Ok(record) => told(session, feed, &record),
                 Err(failure) => return Err(take_back(&client, &name, failure)),
             }
         }
@@ -210,11 +210,8 @@ impl Write {
         if let (Some(feed), true) = (&feed, hears) {
             let record = feed.tell(Event::Update, split.feed.unwrap_or_default());
             let attempt = format!("Unable to update trigger '{}'", name.path);
-            invoked(
-                session,
-                feed,
-                &record.map_err(|f| f.while_trying(&attempt))?,
-            );
+            let record = record.map_err(|f| f.while_trying(&attempt))?;
+            told(session, feed, &record);
         }
         let text = format!("{} trigger {}", Put::Update.done(), name.path);
         session.output.done(&text, &trigger);
@@ -234,8 +231,8 @@ fn take_back(client: &Client<'_>, name: &EntityPath, failure: Failure) -> Failur
     }
 }
 
-/// As an invocation by hand is told.
-fn invoked(session: Session<'_>, feed: &Feed<'_>, record: &Value) {
+/// Says that the feed was told.
+fn told(session: Session<'_>, feed: &Feed<'_>, record: &Value) {
     if session.output.json {
         return;
     }
@@ -243,7 +240,6 @@ fn invoked(session: Session<'_>, feed: &Feed<'_>, record: &Value) {
     session
         .output
         .ok(&format!("invoked {} with id {id}", feed.action));
-    session.output.value(record);
 }
 
 fn show(session: Session<'_>, get: &Get) -> Result<()> {
@@ -263,13 +259,18 @@ fn show(session: Session<'_>, get: &Get) -> Result<()> {
     let Some(feed) = feed else {
         return entity::show(session, "trigger", &name, &trigger, get.field.as_deref());
     };
-    let told = feed.tell(Event::Read, Map::new());
-    if let (true, Ok(record)) = (output.json, &told) {
+    let read = feed.tell(Event::Read, Map::new());
+    if let (true, Ok(record)) = (output.json, &read) {
         trigger["feed"] = record["response"]["result"].clone();
     }
     entity::show(session, "trigger", &name, &trigger, None)?;
-    match told {
-        Ok(record) => invoked(session, &feed, &record),
+    match read {
+        Ok(record) => {
+            told(session, &feed, &record);
+            if !output.json {
+                output.value(&record["response"]["result"]);
+            }
+        }
         // Not every feed can tell; the trigger was found all the same.
         Err(failure) => output.note(&format!("warning: {}", failure.message)),
     }
@@ -282,7 +283,7 @@ fn delete(session: Session<'_>, name: &str) -> Result<()> {
     let trigger = entity::get(&client, "trigger", &name)?;
     if let Some(feed) = Feed::of(&client, &name, &trigger)? {
         match feed.tell(Event::Delete, Map::new()) {
-            Ok(record) => invoked(session, &feed, &record),
+            Ok(record) => told(session, &feed, &record),
             // As `wsk`: a feed that is gone must not keep its trigger. What it still fires finds none.
             Err(failure) => session.output.note(&format!(
                 "warning: {}; the trigger is deleted, its feed may not know",

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Client, EntityPath};
-use super::failure::{Failure, Result};
+use super::failure::{Failure, Result, yaml_error};
 use super::{Page, Session};
 
 pub(super) use operation::{Operation, operations};
@@ -199,9 +199,9 @@ fn swagger(file: &Path) -> Result<Value> {
     let extension = file.extension().and_then(|extension| extension.to_str());
     let swagger: Value = match extension {
         Some("yaml" | "yml") => {
-            serde_saphyr::from_str(&text).map_err(|error| bad(format!("\n{error}")))?
+            serde_saphyr::from_str(&text).map_err(|error| bad(yaml_error(&error)))?
         }
-        _ => serde_json::from_str(&text).map_err(|error| bad(format!("is no JSON: {error}")))?,
+        _ => serde_json::from_str(&text).map_err(|error| bad(format!("no JSON: {error}")))?,
     };
     let missing = ["swagger", "info", "basePath", "paths"];
     if missing.iter().any(|field| swagger.get(field).is_none()) {

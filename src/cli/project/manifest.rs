@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::cli::failure::{Failure, Result};
+use crate::cli::failure::{Failure, Result, yaml_error};
 
 /// Largest manifest: a hundred times the largest anybody wrote by hand.
 const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -226,7 +226,7 @@ fn entries<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 impl Document {
     pub(super) fn parse(text: &str) -> std::result::Result<Self, String> {
         let document: Option<Self> =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+            serde_saphyr::from_str(text).map_err(|error| yaml_error(&error))?;
         let document = document.unwrap_or_default();
         match document.packages.is_empty() || document.project.packages.is_empty() {
             true => Ok(document),

@@ -171,7 +171,7 @@ impl Files {
         remote: &Remote<'_>,
     ) -> Result<u8> {
         let output = session.output;
-        show(session, title, plan);
+        show(session, way, title, plan);
         let nothing = plan.steps.is_empty();
         let mut applied = false;
         if way != Way::Diff && !nothing {
@@ -322,7 +322,7 @@ fn described(step: &Step) -> Value {
 }
 
 /// The plan, for people.
-fn show(session: Session<'_>, title: &str, plan: &Plan) {
+fn show(session: Session<'_>, way: Way, title: &str, plan: &Plan) {
     let output = session.output;
     for note in &plan.notes {
         if !output.json {
@@ -330,10 +330,11 @@ fn show(session: Session<'_>, title: &str, plan: &Plan) {
         }
     }
     if plan.steps.is_empty() {
-        output.line(&format!(
-            "{title}: nothing changes ({} as they should be).",
-            plan.unchanged
-        ));
+        let text = match way {
+            Way::Undeploy => "nothing of it is there.".to_owned(),
+            _ => format!("nothing changes ({} as they should be).", plan.unchanged),
+        };
+        output.line(&format!("{title}: {text}"));
         return;
     }
     output.line(&format!("{title}:"));

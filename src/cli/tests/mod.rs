@@ -3,6 +3,7 @@
 mod actions;
 mod cluster;
 mod entities;
+mod extensions;
 mod project;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -141,6 +142,18 @@ fn scripted<const N: usize>(script: [(u16, Value); N], arguments: &[&str]) -> (D
     let seen = server.thread.join();
     let seen = seen.unwrap_or_else(|_| panic!("{arguments:?}: {}{}", done.out, done.err));
     (done, seen)
+}
+
+/// Calls the program against a script; the lines of the requests, and what it did.
+fn asked<const N: usize>(
+    script: [(u16, Value); N],
+    arguments: &[&str],
+) -> (Done, Vec<String>, Vec<Value>) {
+    let (done, seen) = scripted(script, arguments);
+    let short = |line: &str| line.replace("/api/v1/namespaces/", "");
+    let lines = seen.iter().map(|seen| short(&seen.line)).collect();
+    let bodies = seen.into_iter().map(|seen| seen.body).collect();
+    (done, lines, bodies)
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
