@@ -31,6 +31,12 @@ pub(super) struct Upload {
     /// Function to call of a language's source; `main` when it is not said
     #[arg(long, value_name = "NAME")]
     main: Option<String>,
+    /// As `wsk` has it, to say that it is not here
+    #[arg(long, value_name = "IMAGE", hide = true)]
+    docker: Option<String>,
+    /// Likewise
+    #[arg(long, hide = true)]
+    native: bool,
     #[command(flatten)]
     parameters: Parameters,
     #[command(flatten)]
@@ -112,6 +118,12 @@ impl Upload {
 
     /// What the action is: code from a file, a sequence, what another action has, or as it was.
     fn start(&self, client: &Client<'_>, entity: &EntityPath, update: bool) -> Result<Value> {
+        if self.docker.is_some() || self.native {
+            let failure = Failure::usage("container images are not run here");
+            return Err(failure.advise(
+                "Code runs in WebAssembly sandboxes: give the function itself, a .js, .py, .wasm, .wat or .zip file.",
+            ));
+        }
         match &self.artifact {
             Some(other) if self.copy => copied(client, other),
             Some(names) if self.sequence => {
