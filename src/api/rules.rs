@@ -23,6 +23,7 @@ use super::error::{Error, Result};
 use super::extract::{Place, Query, authenticate, payload};
 use super::paging::{Asked, asked};
 use super::{Front, wire};
+use crate::invoke;
 use crate::invoke::resolve::Unresolved;
 use crate::model::trigger::Link;
 use crate::model::{
@@ -204,6 +205,10 @@ fn written(fqn: Fqn, put: RulePut, old: Option<&Rule>) -> Result<Rule> {
         return Err(Error::bad_request(text));
     };
     let common = put.common;
+    let retry = common.annotations.as_ref().and_then(|all| all.get("retry"));
+    if let Some(fault) = retry.and_then(invoke::retry_fault) {
+        return Err(Error::malformed(fault));
+    }
     let kept = || old.map(|old| old.annotations.clone()).unwrap_or_default();
     Ok(Rule {
         fqn,

@@ -60,8 +60,8 @@ pub(super) struct Write {
     action: String,
     #[command(flatten)]
     annotations: Annotations,
-    /// Try an action that failed that many times again, then keep it among the dead letters
-    #[arg(long, value_name = "ATTEMPTS")]
+    /// Run an action that fails up to that many times in all, 1 to 10, and keep what failed to the end as a dead letter
+    #[arg(long, value_name = "ATTEMPTS", value_parser = clap::value_parser!(u32).range(1..=10))]
     retry: Option<u32>,
     /// Wait that long before the first retry, twice as long before each other
     #[arg(long, value_name = "MILLISECONDS", requires = "retry")]

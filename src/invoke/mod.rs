@@ -34,6 +34,7 @@ use async_trait::async_trait;
 pub(crate) use composition::Running;
 pub(crate) use config::Config;
 pub(crate) use events::Events;
+pub(crate) use retry::retry_fault;
 pub(crate) use run::new_id;
 pub(crate) use trigger::Fire;
 pub(crate) use wait::{Admission, Waits};

@@ -75,6 +75,16 @@ impl Policy {
     }
 }
 
+/// What is wrong with a rule's `retry` that is meant as one: an object that says `attempts`.
+pub(crate) fn retry_fault(annotation: &Json) -> Option<String> {
+    let is_meant = annotation.field("attempts").is_some();
+    (is_meant && Policy::parse(annotation).is_none()).then(|| {
+        format!(
+            "annotation 'retry' malformed: attempts must be a number from 1 to {ATTEMPTS_MAX}, backoff a number of milliseconds"
+        )
+    })
+}
+
 /// A run to be tried again, as it stands in the log of accepted work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Again {
