@@ -52,6 +52,39 @@ fn rules_run_what_is_composed_and_what_is_bound_as_well() {
 }
 
 #[test]
+fn a_replayed_letter_is_not_lost_whenever_the_server_is_killed() {
+    let server = Server::start("");
+    let first = server.tenant();
+    first.put_action("fails", SLEEP);
+    first.put("triggers/t", &json!({})).expect(200);
+    let once = json!([{ "key": "retry", "value": { "attempts": 1 } }]);
+    let rule = json!({ "trigger": "/_/t", "action": "/_/fails", "annotations": once });
+    first.put("rules/r", &rule).expect(200);
+    let event = json!({ "ms": 1000, "error": "no" });
+    first.post("triggers/t", &event).expect(202);
+    let letters = |tenant: &Tenant| tenant.get("deadletters").expect(200).json();
+    let id = eventually("a dead letter", || {
+        letters(&first)[0]["id"].as_str().map(str::to_owned)
+    });
+    let replayed = first.post(&format!("deadletters/{id}"), &json!({}));
+    let replayed = id_of(&replayed.expect(202));
+    assert_eq!(letters(&first), json!([]), "it is promised now");
+    let server = server.crash_and_restart();
+    let tenant = at(&first, &server);
+    let letter = eventually("a letter about the replay", || {
+        let all = letters(&tenant);
+        all.get(0).cloned()
+    });
+    assert_eq!(letter["id"], json!(replayed), "{letter}");
+    assert_eq!(letter["attempts"], 2, "{letter}");
+    assert_eq!(letter["payload"]["ms"], 1000, "the event is all there");
+    assert_eq!(
+        tenant.awaited(&replayed)["response"]["result"]["error"],
+        "no"
+    );
+}
+
+#[test]
 fn fires_have_exactly_one_record_each_whenever_the_server_is_killed() {
     let mut server = Server::start("");
     let first = server.tenant();
