@@ -343,7 +343,11 @@ impl From<UploadError> for Error {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::Invalid(text) | UploadError::TooCostly(text) => Self::bad_request(text),
-            UploadError::Unavailable(cause) => Self::unavailable(STORE_RETRY_AFTER_S, cause),
+            UploadError::Unavailable(text) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, text.clone())
+                    .after(STORE_RETRY_AFTER_S)
+                    .because(text)
+            }
         }
     }
 }

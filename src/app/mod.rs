@@ -68,8 +68,9 @@ pub struct App {
     joined: Option<Joined>,
     keeper: Keeper,
     upkeep: JoinSet<()>,
-    /// Whose engines are made ready ahead, when there is time for it.
-    ahead: Option<Arc<Wasmtime>>,
+    sandbox: Arc<Wasmtime>,
+    /// Whether the engines of languages are still to be made ready ahead, when there is time for it.
+    is_ahead_due: bool,
     guests: Guests,
 }
 
@@ -195,7 +196,6 @@ impl App {
             // Compiling takes a while, and nobody should wait for it who does not need it.
             upkeep.spawn(async move { system::install(&catalog, &*uploads).await });
         }
-        let ahead = config.sandbox.engines_ahead.then_some(sandbox);
         let (stop, stopped) = oneshot::channel();
         let edge = config.api.clone();
         let served = tokio::spawn(async move {
@@ -213,7 +213,8 @@ impl App {
             joined,
             keeper,
             upkeep,
-            ahead,
+            sandbox,
+            is_ahead_due: config.sandbox.engines_ahead,
             guests: Guests(Some(guests)),
         })
     }
@@ -221,7 +222,8 @@ impl App {
     /// Makes the engines of languages ready behind what is served, where the configuration wants that. To be called when
     /// whoever waits for the start has all of it: compiling them takes the whole machine for a second, once for a data folder.
     pub fn ready_engines(&mut self) {
-        if let Some(sandbox) = self.ahead.take() {
+        if std::mem::take(&mut self.is_ahead_due) {
+            let sandbox = Arc::clone(&self.sandbox);
             self.upkeep
                 .spawn(async move { sandbox.ready_engines().await });
         }
@@ -266,6 +268,7 @@ impl App {
         let (stop, served) = self.server;
         // Streams of events would hold their connections open for ever.
         self.engine.hub.close();
+        self.sandbox.close();
         stop.send(()).unwrap_or_default();
         served.await?;
         self.engine.events.stop();

@@ -12,7 +12,7 @@ use super::memory::Held;
 use crate::model::Digest;
 use crate::sandbox::{
     CodeSource, Grant, HostError, Input, Instance, InstanceLimits, LoadError, LogLine, Outcome,
-    Program, Run, Serves, StartError, Started,
+    Program, Refused, Run, Serves, StartError, Started,
 };
 
 /// How often a start that found no free slot gives up an idle instance and tries again.
@@ -131,6 +131,8 @@ impl Ticket {
         }
         match sandbox.load(&self.program, start.code).await {
             Ok(program) => Ok(program),
+            // No fault of the code's.
+            Err(LoadError::Refused(Refused::Unavailable(cause))) => Err(StartFailure::Host(cause)),
             Err(LoadError::Refused(refused)) => Err(StartFailure::Code(refused.to_string())),
             Err(LoadError::Host(cause)) => Err(StartFailure::Host(cause)),
         }

@@ -7,12 +7,13 @@
 //! On the pipe, both ways, one frame: a byte (class there, verdict back), eight bytes of length, the bytes.
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use wasmtime::Engine;
@@ -150,6 +151,11 @@ impl Compile {
             Err(error) => {
                 let status = child.wait().await;
                 tracing::info!(%error, ?status, "a compiler ended without an answer");
+                if status.is_ok_and(was_told_to_end) {
+                    return Err(Refused::Unavailable(
+                        "The compiler was told to end; try again in a few seconds.".into(),
+                    ));
+                }
                 Err(Refused::TooCostly(format!(
                     "The module cannot be compiled within {} MiB of memory and {} s of CPU time.",
                     allowance.memory_mib,
@@ -171,8 +177,16 @@ impl Compile {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
+            // What is meant for the server and all that is in its group (ctrl-c) must not end what it is still to finish.
+            .process_group(0)
             .spawn()
     }
+}
+
+/// Whether somebody ended it, and not what it compiled.
+fn was_told_to_end(status: ExitStatus) -> bool {
+    let told = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    status.signal().is_some_and(|signal| told.contains(&signal))
 }
 
 /// Sends the module, reads the answer.
@@ -288,6 +302,6 @@ fn lower_limits(memory_mib: u64, cpu_s: u64) -> std::io::Result<()> {
     lower(Resource::Cpu, cpu_s)?;
     lower(Resource::Fsize, 0)?;
     lower(Resource::Core, 0)?;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
 }

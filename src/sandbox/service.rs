@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use wasmtime::{ExternType, Linker, Module, Store, component};
 
@@ -35,6 +36,8 @@ use crate::telemetry::metrics;
 
 /// Artefacts above this size are verified off the runtime's threads: reading and hashing them takes milliseconds.
 const LOAD_INLINE_BYTES_MAX: u64 = 1 << 20;
+/// How long an upload whose code is being compiled has to be done once the sandbox closes: most take less.
+const UPLOAD_GRACE: Duration = Duration::from_secs(2);
 
 /// The sandbox on wasmtime.
 pub(crate) struct Wasmtime {
@@ -45,6 +48,8 @@ pub(crate) struct Wasmtime {
     pub(super) me: Weak<Self>,
     /// Loads going on: whoever comes second waits for the first.
     loading: DashMap<Digest, Arc<tokio::sync::Mutex<()>>>,
+    /// Whether it closes.
+    closing: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Wasmtime {
@@ -110,6 +115,7 @@ impl Wasmtime {
             prepare: Prepare::new(&config),
             me: Weak::clone(me),
             loading: DashMap::new(),
+            closing: watch::Sender::new(false),
             inner: Arc::new(Inner {
                 languages: Languages::new(config.engine_modules.clone()),
                 config,
@@ -131,6 +137,20 @@ impl Wasmtime {
     pub(crate) fn when_full(&self, give_up: impl Fn() -> bool + Send + Sync + 'static) {
         // A second one would be that of another pool: there is one.
         drop(self.prepare.full.set(Box::new(give_up)));
+    }
+
+    /// Refuses uploads from now on: at once those that wait for a language's engine, and after [`UPLOAD_GRACE`] those whose
+    /// own code is being compiled. What activations need is made as before, so that they can be finished.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// What an upload is told `grace` after the sandbox closed.
+    async fn closed(&self, grace: Duration) -> Refused {
+        // The sender is ours: it is there as long as we are.
+        drop(self.closing.subscribe().wait_for(|closes| *closes).await);
+        tokio::time::sleep(grace).await;
+        Refused::Unavailable("The server is shutting down; send this again when it is back.".into())
     }
 
     /// What was chosen for this machine, and why: a line each.
@@ -471,8 +491,14 @@ fn provided(linker: &Linker<Host>, engines: &Engines) -> Provided {
 impl Sandbox for Wasmtime {
     async fn prepare(&self, source: Source) -> Result<Prepared, Refused> {
         let whom = source.namespace.clone();
-        let (program, made, size) = self.read(source).await?;
-        let (linked, compiled) = self.obtain(&whom, program, made).await?;
+        let (program, made, size) = tokio::select! {
+            read = self.read(source) => read?,
+            refused = self.closed(Duration::ZERO) => return Err(refused),
+        };
+        let (linked, compiled) = tokio::select! {
+            obtained = self.obtain(&whom, program, made) => obtained?,
+            refused = self.closed(UPLOAD_GRACE) => return Err(refused),
+        };
         Ok(Prepared {
             program,
             abi: linked.shape.abi,

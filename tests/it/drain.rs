@@ -77,6 +77,55 @@ fn a_signal_finishes_what_runs_and_exits_0() {
 }
 
 #[test]
+fn uploads_that_wait_for_a_compiler_are_refused_and_hold_nothing_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let compiler = folder.path().join("compiler");
+    std::fs::write(&compiler, "#!/bin/sh\nexec sleep 60\n").expect("a compiler that never ends");
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let server = Server::start(&format!("[server]\ncompiler = {compiler:?}"));
+    let tenant = server.tenant();
+    let script = json!({ "exec": { "kind": "nodejs:20", "code": "function main() {}" } });
+    let module = json!({ "exec": { "kind": "wasm:1", "code": SLEEP } });
+    std::thread::scope(|scope| {
+        let uploads = [("script", script), ("module", module)].map(|(name, body)| {
+            let tenant = &tenant;
+            scope.spawn(move || tenant.put(&format!("actions/{name}"), &body))
+        });
+        eventually("both compile", || {
+            compilers(server.pid()).ge(&2).then_some(())
+        });
+        server.signal(Signal::TERM);
+        let began = Instant::now();
+        for upload in uploads {
+            let refused = upload.join().expect("it is answered").expect(503);
+            assert!(
+                refused.error().contains("shutting down"),
+                "{}",
+                refused.error()
+            );
+            assert!(refused.header("retry-after").is_some());
+        }
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
+    });
+}
+
+/// How many processes the server has started that are there.
+fn compilers(server: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{server}/task")).expect("it lives");
+    let children = |task: std::fs::DirEntry| {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.split_whitespace().count()
+    };
+    tasks.flatten().map(children).sum()
+}
+
+#[test]
 fn a_server_with_nothing_to_do_ends_at_once() {
     let server = Server::start("");
     let idle = server

@@ -66,6 +66,32 @@ async fn a_compiler_that_dies_was_too_costly() {
 }
 
 #[tokio::test]
+async fn a_compiler_that_was_told_to_end_says_nothing_of_the_module() {
+    let (lab, _folder) = lab_with("cat > /dev/null; kill -TERM $$", |_| {});
+    assert!(matches!(refused(&lab).await, Refused::Unavailable(_)));
+}
+
+#[tokio::test]
+async fn what_is_sent_to_the_servers_group_does_not_reach_a_compiler() {
+    // Quotes the group it is in, where that is one of its own.
+    let script = "cat > /dev/null; read -r _ _ _ _ group _ < /proc/$$/stat; \
+        [ $group = $$ ] && printf '\\001\\003\\0\\0\\0\\0\\0\\0\\0own'";
+    let (lab, _folder) = lab_with(script, |_| {});
+    assert_eq!(refused(&lab).await, Refused::Invalid("own".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_closes_refuses_what_is_being_compiled() {
+    let (lab, _folder) = lab_with("exec sleep 60", |_| {});
+    lab.sandbox.close();
+    let refused = refused(&lab).await;
+    assert!(
+        matches!(&refused, Refused::Unavailable(why) if why.contains("shutting down")),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn a_compiler_that_finds_fault_is_quoted() {
     // Verdict 1, a message of 5 bytes.
     let (lab, _folder) = lab_with(
