@@ -47,6 +47,11 @@ fn main() {
         build.file(Path::new("engine").join(file));
         println!("cargo:rerun-if-changed=engine/{file}");
     }
+    build.file("../still.c");
+    println!("cargo:rerun-if-changed=../still.c");
+    for call in ["clock_time_get", "random_get", "fd_filestat_get", "path_filestat_get"] {
+        println!("cargo:rustc-link-arg=--wrap=__wasi_{call}");
+    }
     println!("cargo:rerun-if-changed=engine/engine.h");
     println!("cargo:rerun-if-env-changed=QUICKJS_DIR");
     build

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Python engine, engine.wasm.zst, from sources: CPython and zlib from Debian's archive, tzdata from PyPI, and what
-# is beside this file. About ten minutes on two cores; a second run builds only what changed.
+# is beside this file. Three minutes on two cores; a second run builds only what changed. The same bytes come out wherever it
+# runs, with the same clang, wasi-libc and zstd.
 #
 # Needs (Debian 12 names): clang-22 lld-22 llvm-22 libclang-rt-22-dev-wasm32 wasi-libc (bookworm-backports) gcc make zstd
 # python3 curl nodejs npm. Everything is made in $BUILD (default: ./build, ignored by git).
@@ -19,6 +20,8 @@ debian=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 # Dates that compilers write into what they make.
 export SOURCE_DATE_EPOCH=1767225600
+# Nothing is installed for anybody.
+export PIP_ROOT_USER_ACTION=ignore
 
 mkdir -p "$build"
 cd "$build"
@@ -44,7 +47,7 @@ libc=${WASI_LIBC:-/usr}
 mkdir -p sysroot/include sysroot/lib
 ln -sfn "$libc/include/wasm32-wasi" sysroot/include/wasm32-wasip1
 ln -sfn "$libc/lib/wasm32-wasi" sysroot/lib/wasm32-wasip1
-cc="clang-22 --target=wasm32-wasip1 --sysroot=$build/sysroot -fuse-ld=$(command -v wasm-ld-22)"
+cc="clang-22 --target=wasm32-wasip1 --sysroot=$build/sysroot -fuse-ld=$(command -v wasm-ld-22) -Wno-unused-command-line-argument"
 
 # --- CPython for this machine: it compiles the library and helps to build the other ---
 if [ ! -x native/python ]; then
@@ -88,14 +91,18 @@ native/python -E "$here/archive.py" cpython/Lib "tzdata-$tzdata/tzdata" "$here/l
 # What is needed until the archive can be read.
 cp -r cpython/Lib/encodings stage/lib/
 cp "$here/lib/_wisp_archive.py" stage/lib/
+# Bytecode with the times of this build is nothing that the image should have seen.
+find stage -name __pycache__ -prune -exec rm -r {} +
 
 # --- the engine ---
-for part in engine hash; do
-  $cc -O2 -Wall -Icpython/Include -Icpython/Include/internal -Icross -DPy_BUILD_CORE=1 -DPy_HASH_ALGORITHM=0 -D_WASI_EMULATED_SIGNAL \
-    -c "$here/engine/$part.c" -o "$part.o"
+for part in engine/engine engine/hash ../still; do
+  $cc -O2 -Wall -DNDEBUG -ffile-prefix-map="$here=." -Icpython/Include -Icpython/Include/internal -Icross -DPy_BUILD_CORE=1 -DPy_HASH_ALGORITHM=0 -D_WASI_EMULATED_SIGNAL \
+    -c "$here/$part.c" -o "$(basename $part).o"
 done
 $cc -nostartfiles -Wl,--no-entry -Wl,--export-memory -Wl,-z,stack-size=2097152 -Wl,--stack-first -Wl,--gc-sections -Wl,--strip-all \
-  engine.o hash.o cross/libpython3.13.a cross/Modules/_decimal/libmpdec/libmpdec.a cross/Modules/expat/libexpat.a \
+  -Wl,--wrap=__wasi_clock_time_get -Wl,--wrap=__wasi_random_get \
+  -Wl,--wrap=__wasi_fd_filestat_get -Wl,--wrap=__wasi_path_filestat_get \
+  engine.o hash.o still.o cross/libpython3.13.a cross/Modules/_decimal/libmpdec/libmpdec.a cross/Modules/expat/libexpat.a \
   cross/Modules/_hacl/libHacl_Hash_SHA2.a libz.a \
   -ldl -lwasi-emulated-signal -lwasi-emulated-getpid -lwasi-emulated-process-clocks -lm -o raw.wasm
 

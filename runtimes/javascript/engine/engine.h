@@ -97,4 +97,7 @@ void engine_add_bytes(JSContext *ctx, JSValue natives);
 void engine_add_files(JSContext *ctx, JSValue natives);
 void engine_add_environ(JSContext *ctx, JSValue natives);
 
+/* ../../still.c: from here on clocks and randomness are the host's. */
+void still_end(void);
+
 #endif

@@ -510,5 +510,6 @@ EXPORT("wizer-initialize") void wizer_initialize(void)
     engine_wipe(scripts, len);
     free(scripts);
     engine_tenure(engine_rt);
+    still_end();
     wipe_stack();
 }

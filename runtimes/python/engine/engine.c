@@ -53,6 +53,8 @@ static PyObject *out_flush, *err_flush, *environ_data;
 /* hash.c */
 void hash_seal(void);
 void hash_wake(void);
+/* ../../still.c */
+void still_end(void);
 
 static uint64_t packed(const void *bytes, size_t len) { return ((uint64_t)(uintptr_t)bytes << 32) | (uint32_t)len; }
 
@@ -367,6 +369,7 @@ EXPORT("wisp_init") void wisp_init(void) {
     rehearse(engine);
     make_immortal();
     hash_seal();
+    still_end();
     /* What libc learned about directories belongs to the build. */
     __wasilibc_reset_preopens();
 }
