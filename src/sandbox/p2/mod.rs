@@ -25,8 +25,10 @@ use super::output::Output;
 use super::program::Linked;
 use super::{Serves, Stream};
 
-/// Things of the host a guest may hold at one time: streams, pollables, errors.
-const RESOURCES_MAX: usize = 1024;
+/// Things of the host a guest may hold at one time: streams, pollables, errors. Some hundred bytes each. A language that
+/// collects its garbage leaves a pollable behind with every piece of a body it reads, some ten thousand of them before it
+/// collects; what holds more than that is bounded by itself ([`super::http`], files by their own table).
+const RESOURCES_MAX: usize = 32 << 10;
 /// Random bytes one call gives.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Bytes one write takes.
