@@ -22,9 +22,14 @@ const ROOM: [(&str, usize); 5] = [
     ("static __exception int js_parse_postfix_expr(JSParseState *s, int parse_flags)\n{\n", 256),
 ];
 
-/// `quickjs.c` with room in the functions that recurse.
+/// A text may begin at line 0: what is put before a file has a line of its own, and the file's own lines and columns are right.
+const LINE: &str = "        if (options->line_num != 0)\n            line = options->line_num;\n";
+const LINE_FROM_ZERO: &str = "        line = options->line_num;\n";
+
+/// `quickjs.c` with room in the functions that recurse, and texts that begin at line 0.
 fn padded(source: &str) -> String {
-    let mut source = source.replace(CHECK, CHECK_INLINED);
+    assert_eq!(source.matches(LINE).count(), 1, "QuickJS is written in another way now: {LINE}");
+    let mut source = source.replace(LINE, LINE_FROM_ZERO).replace(CHECK, CHECK_INLINED);
     for (head, bytes) in ROOM {
         assert_eq!(source.matches(head).count(), 1, "QuickJS is written in another way now: {head}");
         let room = format!("{head}    char room[{bytes}];\n    __asm__ volatile(\"\" : : \"r\"(room) : \"memory\");\n");

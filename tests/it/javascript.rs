@@ -185,6 +185,24 @@ fn errors_of_the_program_are_its_answer_and_their_stack_is_in_the_log() {
     let logs = tenant.awaited(record["activationId"].as_str().unwrap())["logs"].to_string();
     assert!(logs.contains("stderr: TypeError: boom"), "{logs}");
     assert!(logs.contains("at main (/action/index.js:2:"), "{logs}");
+    let text = refused(
+        &tenant,
+        "throw new Error('outer', { cause: new TypeError('inner') }); function main() {}",
+    );
+    assert!(text.contains("[cause]: TypeError: inner"), "{text}");
+    // What is put around a file counts for nothing.
+    let text = refused(&tenant, "null.x; function main() {}");
+    assert!(text.contains("(/action/index.js:1:1)"), "{text}");
+}
+
+#[test]
+fn the_log_of_a_result_that_is_no_object_shows_its_beginning() {
+    let tenant = shared().tenant();
+    failure(&tenant, "function main() { return 'x'.repeat(100000); }");
+    let record = tenant.invoke("fails", &json!({})).expect(502).json();
+    let logs = tenant.awaited(record["activationId"].as_str().unwrap())["logs"].to_string();
+    assert!(logs.contains("has type \\\"string\\\": 'xxx"), "{logs}");
+    assert!(logs.len() < 1000, "{} bytes", logs.len());
 }
 
 #[test]

@@ -229,7 +229,18 @@ fn python_that_cannot_become_an_action_is_refused_with_its_own_words() {
     );
     has(
         &source("import numpy_of_mine\ndef main(a): return a\n"),
-        &["No module named 'numpy_of_mine'"],
+        &[
+            "No module named 'numpy_of_mine'",
+            "come along in the action's zip",
+        ],
+    );
+    has(
+        &source("import sqlite3\ndef main(a): return a\n"),
+        &["No module named 'sqlite3': there are no files but"],
+    );
+    has(
+        &source("import ftplib\nftplib.FTP('127.0.0.1')\ndef main(a): return a\n"),
+        &["a protocol in which the server speaks first is not available"],
     );
     has(
         &source("def handler(args): return args\n"),

@@ -84,7 +84,7 @@ function odd(value, failed, error, never) {
   if (never) return errorText('The action never finished: nothing is left that could settle the promise it returned.');
   if (failed) return errorText(`The action's result cannot be turned into JSON: ${error?.message ?? error}`);
   if (value === undefined) return '{}';
-  native.write(2, `Result must be of type object but has type "${typeof value}": ${globals.inspect(value)}\n`);
+  native.write(2, `Result must be of type object but has type "${typeof value}": ${globals.inspect(value, { maxStringLength: 200 })}\n`);
   const text = typeof value === 'bigint' ? String(value) : JSON.stringify(value);
   return text === undefined ? errorText('The action did not return a dictionary or array.') : text;
 }

@@ -35,14 +35,16 @@ export function install() {
   };
 }
 
-// The text of anything thrown: its stack where it has one.
-export function textOf(error) {
-  if (error !== null && typeof error === 'object') {
-    const stack = error.stack;
-    if (typeof stack === 'string' && stack) return stack;
-    if (error instanceof Error) return String(error);
-  }
-  return undefined;
+// Causes of causes that are shown.
+const CAUSES_MAX = 8;
+
+// The text of anything thrown: its stack where it has one, and what caused it.
+export function textOf(error, depth = 0) {
+  if (error === null || typeof error !== 'object') return undefined;
+  const stack = error.stack;
+  const text = typeof stack === 'string' && stack ? stack : error instanceof Error ? String(error) : undefined;
+  if (text === undefined || !(error.cause instanceof Error) || depth >= CAUSES_MAX) return text;
+  return `${text}\n  [cause]: ${textOf(error.cause, depth + 1)}`;
 }
 
 export function coded(error, code) {

@@ -163,7 +163,8 @@ function resolve(base, name, how) {
 
 // ---- CommonJS ----
 
-const HEAD = '(function (exports, require, module, __filename, __dirname) { ';
+// On a line of its own, which is line 0.
+const HEAD = '(function (exports, require, module, __filename, __dirname) {\n';
 // Without one of these words no text is a module that is not CommonJS as well.
 const mayBeModule = /\b(?:import|export|await)\b/;
 

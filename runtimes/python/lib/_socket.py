@@ -370,7 +370,7 @@ class socket:
     def recv(self, count, flags=0):
         if self._exchange is None:
             if not self._written:
-                return b""
+                raise _unsupported("a protocol in which the server speaks first")
             if self._request is None:
                 raise _unsupported("a protocol other than HTTP/1.1")
             raise OSError("the request was not written to its end before its response was read")

@@ -76,6 +76,33 @@ class Loader:
         return bytes(self.data[entry[0] : entry[0] + entry[1]])
 
 
+class Absent:
+    """Says why what Python has elsewhere is not here. Asked last, so that an action may bring its own."""
+
+    WHY = {
+        "there are no files but those of the action and its private /tmp": ("dbm", "_sqlite3", "sqlite3"),
+        "there is no terminal and no screen": (
+            "_curses", "curses", "idlelib", "pty", "readline", "termios", "tkinter", "tty", "turtle",
+        ),
+        "there are no shared libraries": ("_ctypes", "ctypes"),
+        "there are no other processes": ("_multiprocessing", "_posixsubprocess", "fcntl", "mmap", "resource"),
+        "it was not compiled for WebAssembly; zlib and gzip are there": ("_bz2", "_lzma"),
+        "packages come in the action's zip": ("ensurepip", "pip", "venv"),
+    }
+
+    def __init__(self):
+        self.why = {name: why for why, names in self.WHY.items() for name in names}
+
+    def find_spec(self, fullname, path=None, target=None):
+        why = self.why.get(fullname)
+        if why is not None:
+            raise ModuleNotFoundError(f"No module named {fullname!r}: {why}", name=fullname)
+        return None
+
+    # As above: none of our frames in a traceback.
+    find_spec.__code__ = find_spec.__code__.replace(co_filename="<frozen importlib._bootstrap_external>")
+
+
 class _Files:
     """A folder or a file of an archive, as `importlib.resources` wants it (a `Traversable`)."""
 
@@ -120,6 +147,7 @@ def install():
     loader = Loader(data[4 + length :], marshal.loads(data[4 : 4 + length]))
     # Built-in and frozen modules stay first; nothing of the build's directory is ever looked at again.
     sys.meta_path.insert(2, loader)
+    sys.meta_path.append(Absent())
     for name, module in list(sys.modules.items()):
         spec = loader.find_spec(name)
         if spec is not None and getattr(module, "__spec__", None) is not None:

@@ -160,9 +160,16 @@ def load(blob):
         return f"The action ended itself at its top level (exit status {error.code!r})."
     except BaseException as error:
         _out_of_memory(error)
-        return _shown(error).rstrip("\n")
+        return _shown(error).rstrip("\n") + _hint(error)
     finally:
         gc.enable()
+
+
+def _hint(error):
+    """What to do about a package that is not there."""
+    if isinstance(error, ModuleNotFoundError) and str(error) == f"No module named {error.name!r}":
+        return "\nPython's own modules are here; packages, in pure Python, come along in the action's zip."
+    return ""
 
 
 def _load(blob):

@@ -167,6 +167,8 @@ class ActionLoader(Loader):
             )
         return self._namespace(fullname)
 
+    find_spec.__code__ = find_spec.__code__.replace(co_filename="<frozen importlib._bootstrap_external>")
+
     def _namespace(self, fullname):
         """A folder with modules in it and no `__init__.py`."""
         if self.folders is None:

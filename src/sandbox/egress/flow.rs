@@ -2,6 +2,9 @@
 //!
 //! A minute begins with the first byte after the last one ended. Once its bytes are used up, new requests are refused and
 //! bodies that are under way wait for the next one; each open body may be ahead by the part it is at.
+//!
+//! Both are counted by each node for itself: a bound for all nodes of a cluster would cost a way to Redis for every part of a
+//! body, and what is to be kept from harm, descriptors and the network's line, is a node's.
 
 use std::pin::Pin;
 use std::sync::Arc;
