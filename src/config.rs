@@ -277,8 +277,8 @@ impl Config {
         self.encryption.validate().map_err(of("encryption"))?;
         self.cluster.validate().map_err(of("cluster"))?;
         if self.redis.url.is_none() && self.cluster.role != cluster::Role::All {
-            let reason =
-                "a node that does not do everything needs others, and [redis] url to meet them";
+            let reason = "a node that does not do everything needs others, and a Redis to meet them \
+                          (--redis URL, or [redis] url)";
             return Err(("cluster", "role", reason.to_owned()));
         }
         self.limits

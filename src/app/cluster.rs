@@ -205,6 +205,18 @@ impl Joined {
         Ok(joined)
     }
 
+    /// Which cluster this is a node of, in one line.
+    pub(super) fn summary(&self, config: &Config) -> String {
+        let (name, role) = (&config.redis.cluster, self.node.config.role.name());
+        format!(
+            "cluster: {role} {} of {name:?} at Redis {}, prefix {}, lease {} s",
+            self.node.id(),
+            self.link.target(),
+            self.prefix,
+            self.node.config.lease_s
+        )
+    }
+
     /// The store. Once.
     pub(super) fn store(&self) -> (Store, shared::Keeper) {
         let opened = self.opened.lock().take();
@@ -472,11 +484,16 @@ impl Beating {
     async fn go_on(self) {
         let mut ticks = tokio::time::interval(self.node.config.lease() / 5);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failed = 0_u32;
         loop {
             ticks.tick().await;
             if let Err(error) = self.beat().await {
+                failed += 1;
                 tracing::warn!(%error, "the lease could not be renewed");
                 continue;
+            }
+            if std::mem::take(&mut failed) > 0 {
+                tracing::info!("the lease is renewed again");
             }
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "it could not be looked who else lives");
@@ -530,14 +547,18 @@ impl Beating {
 
     fn facts(&self) -> Member {
         let (pool, backlog) = (self.engine.pool.occupancy(), self.engine.queue.backlog());
+        let role = self.node.config.role;
+        // What runs nothing has no room that anybody could count on.
+        let most = |most: usize| if role.runs() { most } else { 0 };
         Member {
-            role: self.node.config.role,
+            role,
+            leaves: self.queue.is_leaving(),
             address: self.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             runs: self.engine.worker.runs(),
-            runs_max: self.engine.worker.runs_max(),
+            runs_max: most(self.engine.worker.runs_max()),
             memory_used: pool.memory_used_bytes,
-            memory_max: pool.memory_budget_bytes,
+            memory_max: most(pool.memory_budget_bytes),
             idle: pool.idle,
             waiting: backlog.count,
             lanes: self.queue.lanes_held(),

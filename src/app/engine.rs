@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -65,7 +65,7 @@ impl Engine {
         config: &Config,
         sandbox: &Arc<Wasmtime>,
         store: &Store,
-        guests: &Runtime,
+        guests: Handle,
         (hub, seal, raw): (Arc<Hub>, Arc<Seal>, Store),
         cluster: Option<&Joined>,
     ) -> Self {
@@ -84,7 +84,7 @@ impl Engine {
             Arc::clone(&queue),
             pool.clone(),
             store.clone(),
-            guests.handle().clone(),
+            guests,
         );
         if let Some(joined) = cluster {
             pool.limit_by(joined.slots());

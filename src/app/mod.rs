@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -80,6 +80,11 @@ pub struct App {
 struct Guests(Option<Runtime>);
 
 impl Guests {
+    fn handle(&self) -> Handle {
+        let runtime = self.0.as_ref().expect("it is taken when this is dropped");
+        runtime.handle().clone()
+    }
+
     /// Waits so long for what runs to be dropped.
     fn abandon(mut self, wait: Duration) {
         if let Some(runtime) = self.0.take() {
@@ -171,12 +176,14 @@ impl App {
             Some(joined) => joined.compiled(&config)?,
         };
         let sandbox = sandbox(&config, &store, &hub, shared)?;
-        let guests = guest_threads(&config)?;
+        let guests = Guests(Some(guest_threads(&config)?));
         let api_host = config.server.api_host.clone();
         config.pool.api_host = api_host.unwrap_or_else(|| format!("http://{}", reachable(address)));
         let shown = (hub, seal, raw);
-        let engine = Engine::new(&config, &sandbox, &store, &guests, shown, joined.as_ref());
-        let summary = summary(&config, &sandbox, &engine);
+        let threads = guests.handle();
+        let engine = Engine::new(&config, &sandbox, &store, threads, shown, joined.as_ref());
+        let mut summary = summary(&config, &sandbox, &engine);
+        summary.extend(joined.as_ref().map(|joined| joined.summary(&config)));
         let mut upkeep = engine.upkeep();
         let (state, invoker) = state(&config, &sandbox, &engine, render, joined.as_ref())?;
         if let Some(joined) = &joined {
@@ -215,7 +222,7 @@ impl App {
             upkeep,
             sandbox,
             is_ahead_due: config.sandbox.engines_ahead,
-            guests: Guests(Some(guests)),
+            guests,
         })
     }
 
@@ -247,10 +254,10 @@ impl App {
         self.guest_key.clone()
     }
 
-    /// Activations accepted and not ended.
+    /// Activations accepted and not ended; where calls come in elsewhere, those that run here.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.engine.waits.count()
+        self.engine.waits.count().max(self.engine.worker.runs())
     }
 
     /// Ends at once: what runs is dropped where it is. For a server whose folder goes with it. Not to be called on a thread

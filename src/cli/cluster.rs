@@ -133,11 +133,14 @@ fn wrong(status: &Value) -> Vec<String> {
             text(&dead["id"])
         ));
     }
-    if !list(&status["nodes"])
-        .iter()
-        .any(|node| node["role"] != "front")
-    {
+    let nodes = list(&status["nodes"]);
+    if nodes.iter().all(|node| node["role"] == "front") {
         lines.push("no node runs actions: all of them are fronts".to_owned());
+    } else if nodes
+        .iter()
+        .all(|node| node["role"] == "front" || node["leaves"] == true)
+    {
+        lines.push("no node runs actions: those that do are leaving".to_owned());
     }
     for queue in list(&status["queues"]) {
         let name = format!(
@@ -171,18 +174,18 @@ fn node(node: &Value) -> [String; 10] {
     let this = if node["this"] == true { "*" } else { "" };
     [
         format!("{}{this}", text(&node["id"])),
-        text(&node["role"]),
+        match node["leaves"] == true {
+            true => format!("{}, leaving", text(&node["role"])),
+            false => text(&node["role"]),
+        },
         text(&node["address"]),
         text(&node["version"]),
         seconds(&node["leaseLeftMs"]),
         of(number(&node["runs"]), number(&node["runsMax"])),
-        format!(
-            "{} MiB",
-            of(
-                number(&node["memoryUsedBytes"]) >> 20,
-                number(&node["memoryMaxBytes"]) >> 20
-            )
-        ),
+        match number(&node["memoryMaxBytes"]) >> 20 {
+            0 => "-".to_owned(),
+            max => format!("{} MiB", of(number(&node["memoryUsedBytes"]) >> 20, max)),
+        },
         number(&node["idle"]).to_string(),
         number(&node["waiting"]).to_string(),
         number(&node["lanes"]).to_string(),
@@ -229,8 +232,12 @@ fn queue(queue: &Value) -> [String; 7] {
     ]
 }
 
+/// So many of the most there can be; nothing where there can be none.
 fn of(some: u64, all: u64) -> String {
-    format!("{some}/{all}")
+    match all {
+        0 => "-".to_owned(),
+        _ => format!("{some}/{all}"),
+    }
 }
 
 fn list(value: &Value) -> &[Value] {

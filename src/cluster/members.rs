@@ -19,6 +19,8 @@ const MEMBERS_MAX: usize = 4096;
 #[serde(default)]
 pub(crate) struct Member {
     pub(crate) role: Role,
+    /// Whether it takes nothing more, and ends when what it has is over.
+    pub(crate) leaves: bool,
     pub(crate) address: String,
     pub(crate) version: String,
     /// Runs in progress, and the most there may be.
@@ -145,7 +147,7 @@ impl Members {
         }
         view.living.sort_by(|a, b| a.0.cmp(&b.0));
         for (place, (id, member)) in view.living.iter().enumerate() {
-            if member.role.runs() {
+            if member.role.runs() && !member.leaves {
                 view.nodes.push(member.view(id));
                 view.places.push(place);
             }

@@ -46,6 +46,15 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Front => "front",
+            Self::Worker => "worker",
+        }
+    }
+
     /// Whether it runs actions.
     pub(crate) fn runs(self) -> bool {
         self != Self::Front

@@ -1,7 +1,7 @@
 //! Nodes, as an operator is told of them.
 
 use super::members::LOOK;
-use super::{Member, Members, Node, Role};
+use super::{Member, Members, Node};
 use crate::link::{self, Link, Value};
 use crate::model::cluster::{DeadNode, NodeStatus};
 
@@ -47,11 +47,8 @@ fn status(id: String, lease_left_ms: u64, facts: Member, node: &Node) -> NodeSta
     NodeStatus {
         this: id == node.id(),
         id,
-        role: match facts.role {
-            Role::All => "all",
-            Role::Front => "front",
-            Role::Worker => "worker",
-        },
+        role: facts.role.name(),
+        leaves: facts.leaves,
         address: facts.address,
         version: facts.version,
         lease_left_ms,

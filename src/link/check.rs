@@ -3,6 +3,7 @@
 use redis::{Value, cmd};
 
 use super::config::Config;
+use super::connect::Target;
 use super::error::{Error, Result};
 use super::{Link, Script};
 
@@ -15,8 +16,95 @@ static CLAIM: Script = Script::new(
      return redis.call('HMGET', KEYS[1], 'format', 'name')",
 );
 
+/// Says of an error at the start where it came from and what to do about it.
+pub(super) fn explained(error: Error, target: &Target) -> Error {
+    let has = |text: &str, some: &[&str]| some.iter().any(|one| text.contains(one));
+    match error {
+        Error::Refused(why) if has(&why, &["NOAUTH", "WRONGPASS"]) => {
+            let why = match has(&why, &["NOAUTH"]) {
+                true => "it wants a password (NOAUTH)",
+                false => "it knows no such user with that password (WRONGPASS)",
+            };
+            Error::Refused(format!(
+                "{target}: {why}. Put user and password into the URL, as in redis://user:password@host:6379, \
+                 best in WISP_REDIS_URL"
+            ))
+        }
+        Error::Refused(why) => Error::Refused(format!(
+            "{why} ({target}). The user of the URL may not do all that is needed; deploy/kubernetes/secret.example.yaml has \
+             what that is"
+        )),
+        Error::Unexpected(why) if has(&why, &["cluster support disabled"]) => {
+            Error::Config(format!(
+                "{target} is one Redis and not a Redis Cluster: its URL begins with redis:// or rediss:// alone"
+            ))
+        }
+        Error::Unexpected(why) if has(&why, &["unknown command 'SENTINEL'"]) => {
+            Error::Config(format!(
+                "{target} is a Redis and not a sentinel, which listens on a port of its own, mostly 26379"
+            ))
+        }
+        Error::Unavailable(why)
+            if has(&why, &["Hash slot not served", "ClusterConnectionNotFound"]) =>
+        {
+            Error::Unavailable(format!(
+                "{why} ({target}). No server has the slots: is the Redis Cluster made (redis-cli --cluster create)?"
+            ))
+        }
+        Error::Unavailable(why)
+            if target.is_tls() && has(&why, &["timed out", "InvalidContentType"]) =>
+        {
+            Error::Unavailable(format!(
+                "{why}. If there is no TLS, the URL begins with redis:// in place of rediss://"
+            ))
+        }
+        Error::Unavailable(why) if has(&why, &[&target.to_string()]) => Error::Unavailable(why),
+        Error::Unavailable(why) => Error::Unavailable(format!("{target}: {why}")),
+        Error::Unexpected(why) => Error::Unexpected(format!("{target}: {why}")),
+        other => other,
+    }
+}
+
+/// A line of `INFO`, without its name.
+fn line<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let found = info.lines().find_map(|line| line.strip_prefix(name));
+    found.map(str::trim)
+}
+
+/// Whether the server that was named is one that stands for itself, and takes writes.
+async fn check_mode(link: &Link, info: &str, target: &Target) -> Result<()> {
+    if !target.is_single() {
+        return Ok(());
+    }
+    match line(info, "redis_mode:").or_else(|| line(info, "server_mode:")) {
+        Some("cluster") => {
+            return Err(Error::Config(format!(
+                "{target} is a server of a Redis Cluster: give some of its servers as redis+cluster://host:port,host:port"
+            )));
+        }
+        Some("sentinel") => {
+            return Err(Error::Config(format!(
+                "{target} is a sentinel: name it and the service it watches, as in redis+sentinel://{target}/mymaster"
+            )));
+        }
+        _ => {}
+    }
+    let replication: String = link.query(cmd("INFO").arg("replication")).await?;
+    if line(&replication, "role:") == Some("slave") {
+        let (host, port) = (
+            line(&replication, "master_host:").unwrap_or_default(),
+            line(&replication, "master_port:").unwrap_or_default(),
+        );
+        return Err(Error::Config(format!(
+            "{target} is a replica and takes no writes: its master is {host}:{port}. With sentinels, give these, as in \
+             redis+sentinel://host:26379/mymaster"
+        )));
+    }
+    Ok(())
+}
+
 /// Checks version, eviction, and whose data is under the prefix.
-pub(super) async fn check(link: &Link, config: &Config) -> Result<()> {
+pub(super) async fn check(link: &Link, config: &Config, target: &Target) -> Result<()> {
     if config.prefix.is_empty() || config.prefix.contains(['{', '}']) {
         return Err(Error::Config(format!(
             "the prefix {:?} is empty or has braces, which are not possible",
@@ -29,6 +117,10 @@ pub(super) async fn check(link: &Link, config: &Config) -> Result<()> {
         text => text_of(text),
     };
     check_version(&info)?;
+    check_mode(link, &info, target).await?;
+    // Whoever may not use the channels would be told of nothing that other nodes do.
+    let channel = format!("{}:n:check", config.prefix);
+    let _: i64 = link.query(cmd("PUBLISH").arg(channel).arg("")).await?;
     match policy(link).await {
         Ok(Some(policy)) if policy != "noeviction" => {
             return Err(Error::Config(format!(
@@ -76,15 +168,10 @@ fn text_of(value: Value) -> String {
 
 /// Redis before 7.0 lacks what is relied on; Valkey begins there.
 fn check_version(info: &str) -> Result<()> {
-    let line = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-    };
-    if line("valkey_version:").is_some() {
+    if line(info, "valkey_version:").is_some() {
         return Ok(());
     }
-    let Some(version) = line("redis_version:") else {
+    let Some(version) = line(info, "redis_version:") else {
         return Err(Error::Config(
             "what answers there does not say that it is Redis or Valkey".to_owned(),
         ));

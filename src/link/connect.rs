@@ -49,8 +49,10 @@ impl fmt::Display for Target {
 
 fn wrong(url: &str, why: &str) -> Error {
     // Without what may be a password.
-    let shown = url.rsplit_once('@').map_or(url, |(_, rest)| rest);
-    Error::Config(format!("the Redis URL …{shown} cannot be used: {why}"))
+    let shown = url
+        .rsplit_once('@')
+        .map_or_else(|| url.to_owned(), |(_, rest)| format!("…{rest}"));
+    Error::Config(format!("the Redis URL {shown} cannot be used: {why}"))
 }
 
 /// What is at the addresses, and the number of the database there.
@@ -146,6 +148,15 @@ impl Target {
             certificates,
             timeout: Duration::from_millis(config.timeout_ms),
         })
+    }
+
+    /// Whether one server was named, and no other is looked for.
+    pub(super) fn is_single(&self) -> bool {
+        self.form == Form::Single
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.scheme == "rediss://"
     }
 
     pub(super) fn is_cluster(&self) -> bool {

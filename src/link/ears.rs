@@ -100,14 +100,14 @@ impl From<Error> for End {
 
 impl Listener {
     async fn go_on(mut self) {
-        let mut is_told = false;
+        let (mut is_told, mut was_lost) = (false, false);
         loop {
-            match self.round(&mut is_told).await {
+            match self.round(&mut is_told, was_lost).await {
                 Err(End::Over) | Ok(()) => return,
                 Err(End::Broken(error)) => {
                     if is_told {
                         tracing::warn!(%error, "changes by other nodes are not heard: Redis is away");
-                        is_told = false;
+                        (is_told, was_lost) = (false, true);
                         if self.heard.send(Heard::Lost).await.is_err() {
                             return;
                         }
@@ -119,7 +119,7 @@ impl Listener {
     }
 
     /// Connects, and listens until a connection breaks.
-    async fn round(&mut self, is_told: &mut bool) -> std::result::Result<(), End> {
+    async fn round(&mut self, is_told: &mut bool, was_lost: bool) -> std::result::Result<(), End> {
         let (pushes, mut pushed) = mpsc::unbounded_channel::<PushInfo>();
         let masters = self.link.0.target.masters().await?;
         let mut connections = Vec::with_capacity(masters.len());
@@ -140,6 +140,9 @@ impl Listener {
             first.subscribe(channel).await.map_err(Error::of)?;
         }
         self.say(Heard::Back).await?;
+        if was_lost {
+            tracing::info!(redis = %self.link.0.target, "changes by other nodes are heard again");
+        }
         *is_told = true;
         let mut look = tokio::time::interval(LOOK);
         let mut looks = 0_u32;

@@ -54,6 +54,8 @@ fn by_code(error: &RedisError, text: String) -> Error {
         Some("WRONGPASS" | "NOAUTH" | "NOPERM") => Error::Refused(text),
         // Redis could not write its own disk, or replicas that it must have are away.
         Some("MISCONF" | "NOREPLICAS" | "BUSY" | "UNBLOCKED") => Error::Unavailable(text),
+        // A script may not use a command that the user may not.
+        _ if text.contains("can't run this command") => Error::Refused(text),
         Some("WISP") => Error::Said(error.detail().unwrap_or_default().to_owned()),
         _ => Error::Unexpected(text),
     }

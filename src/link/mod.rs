@@ -121,6 +121,11 @@ impl Link {
     /// data under the same prefix.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         let target = Target::parse(config)?;
+        let opened = Self::open_at(target.clone(), config).await;
+        opened.map_err(|error| check::explained(error, &target))
+    }
+
+    async fn open_at(target: Target, config: &Config) -> Result<Self> {
         let way = if target.is_cluster() {
             Way::Cluster(Box::new(target.connect_cluster().await?))
         } else {
@@ -135,8 +140,13 @@ impl Link {
             #[cfg(test)]
             sent: std::sync::atomic::AtomicUsize::new(0),
         }));
-        check::check(&link, config).await?;
+        check::check(&link, config, &link.0.target).await?;
         Ok(link)
+    }
+
+    /// Where Redis is, without what lets one in.
+    pub(crate) fn target(&self) -> String {
+        self.0.target.to_string()
     }
 
     /// Commands sent so far.

@@ -36,6 +36,8 @@ pub struct NodeStatus {
     pub this: bool,
     /// `all`, `front` or `worker`.
     pub role: &'static str,
+    /// Whether it was told to end, and finishes what it has.
+    pub leaves: bool,
     /// Where it is found.
     pub address: String,
     /// Which release it is.
@@ -44,11 +46,11 @@ pub struct NodeStatus {
     pub lease_left_ms: u64,
     /// Runs in progress.
     pub runs: u64,
-    /// Most runs at one time.
+    /// Most runs at one time; 0 for a front.
     pub runs_max: u64,
     /// Bytes of guests' memory in use.
     pub memory_used_bytes: u64,
-    /// Most bytes of guests' memory.
+    /// Most bytes of guests' memory; 0 for a front.
     pub memory_max_bytes: u64,
     /// Warm instances that do nothing.
     pub idle: u64,

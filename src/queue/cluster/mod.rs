@@ -324,7 +324,9 @@ impl ClusterQueue {
     pub(crate) async fn quiet(&self) {
         let is_quiet = || {
             let lanes = self.0.lanes.lock();
-            lanes.errands.is_empty() && self.0.news.lock().is_empty()
+            // What has ended is acked when its record is in Redis, which may be a moment later.
+            let is_acked = lanes.all.values().all(|lane| lane.entries == 0);
+            is_acked && lanes.errands.is_empty() && self.0.news.lock().is_empty()
         };
         while !is_quiet() {
             self.0.work.notify_one();
@@ -335,6 +337,11 @@ impl ClusterQueue {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.0.renew().await;
+    }
+
+    /// Whether nothing more is taken.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.is_leaving()
     }
 
     /// Lanes held here.

@@ -204,6 +204,56 @@ fn a_wrong_password_an_eviction_policy_and_another_cluster_are_refused_with_what
     );
 }
 
+#[test]
+fn a_redis_of_another_form_than_its_url_says_is_refused_with_the_url_it_wants() {
+    let redis = Redis::start();
+    let of = format!("127.0.0.1 {}", redis.port);
+    let replica = Redis::with(&["--replicaof", &of]);
+    let member = Redis::with(&["--cluster-enabled", "yes"]);
+    let (sentinel, closed) = (
+        Redis::sentinel(&redis),
+        Redis::with(&["--requirepass", "right"]),
+    );
+    let may = "on >pw ~faults:* resetchannels &other:* +@all";
+    for line in [format!("few {may}"), format!("deaf {may} &faults:* -zadd")] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let set = ["--no-auth-warning", "-a", "right", "ACL", "SETUSER"];
+        assert_eq!(closed.cli(&[&set[..], &words].concat()), "OK");
+    }
+    let at = |server: &Redis| format!("127.0.0.1:{}", server.port);
+    let table = [
+        (
+            format!("redis+cluster://{}", at(&redis)),
+            "begins with redis://",
+        ),
+        (format!("redis://{}", at(&member)), "redis+cluster://"),
+        (format!("redis://{}", at(&sentinel)), "redis+sentinel://"),
+        (
+            format!("redis+sentinel://{}/wisp", at(&redis)),
+            "not a sentinel",
+        ),
+        (
+            format!("redis+sentinel://{}/other", at(&sentinel)),
+            "no service other",
+        ),
+        (
+            format!("redis://{}", at(&replica)),
+            &*format!("master is {}", at(&redis)),
+        ),
+        (format!("redis://{}", at(&closed)), "WISP_REDIS_URL"),
+        // What is missing is found where it is first needed: the channels at once, a command when a lease is taken.
+        (
+            format!("redis://few:pw@{}", at(&closed)),
+            "secret.example.yaml",
+        ),
+        (format!("redis://deaf:pw@{}", at(&closed)), "Redis refused"),
+    ];
+    for (url, advice) in table {
+        let errors = refused(&node_config(&url, "all", 2, ""));
+        assert!(errors.contains(advice), "{url}: {errors}");
+    }
+}
+
 /// Answers as a Redis 6.2 does, as far as it is asked here.
 fn old_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
