@@ -51,6 +51,11 @@ impl Load {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return None;
         };
+        assert!(
+            reply.status != 503 || reply.header("retry-after").is_some(),
+            "{}",
+            reply.shown()
+        );
         if reply.status == 202 {
             let id = id_of(&reply);
             let mut accepted = self.accepted.lock().expect("not poisoned");

@@ -6,10 +6,13 @@
 mod away;
 mod bad_input;
 mod clock;
+mod deliveries;
 mod forms;
 mod full;
 mod kills;
 mod limits;
+mod live;
 mod load;
 mod partition;
+mod slow;
 mod status;

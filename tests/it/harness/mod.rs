@@ -4,6 +4,7 @@
 //! each other. Tests that stop, kill, fill or configure a server start their own with [`Server::start`]: a real process.
 
 mod counter;
+mod events;
 mod guests;
 mod http;
 mod nodes;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use counter::Counter;
+pub(crate) use events::Events;
 pub(crate) use guests::*;
 pub(crate) use http::{Client, Reply, Request, basic};
 pub(crate) use nodes::{Nodes, Spot, node_config};

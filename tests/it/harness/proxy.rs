@@ -1,20 +1,34 @@
 //! A way between a node and its Redis that can be blocked, as a network is that loses every packet: nothing is refused and
-//! nothing closed, and what was under way arrives when the way is free again.
+//! nothing closed, and what was under way arrives when the way is free again. Or that is slow: whatever is sent either way
+//! arrives later.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::pause;
+
+/// Chunks that are on the way in one direction of a connection: who sends more waits, as with a network that is full.
+const UNDER_WAY_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    is_blocked: Arc<AtomicBool>,
-    is_over: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_blocked: AtomicBool,
+    is_over: AtomicBool,
+    /// How long everything takes, each way, milliseconds.
+    delay_ms: AtomicU64,
 }
 
 impl Proxy {
@@ -22,22 +36,18 @@ impl Proxy {
     pub(crate) fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let own = listener.local_addr().expect("its address").port();
-        let (is_blocked, is_over) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let flags = (Arc::clone(&is_blocked), Arc::clone(&is_over));
+        let state = Arc::<State>::default();
+        let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for near in listener.incoming().flatten() {
-                let (blocked, over) = (Arc::clone(&flags.0), Arc::clone(&flags.1));
-                if over.load(Ordering::Acquire) {
+                let state = Arc::clone(&shared);
+                if state.is_over.load(Ordering::Acquire) {
                     return;
                 }
-                std::thread::spawn(move || carry(near, port, &blocked, &over));
+                std::thread::spawn(move || carry(near, port, &state));
             }
         });
-        Self {
-            port: own,
-            is_blocked,
-            is_over,
-        }
+        Self { port: own, state }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -45,32 +55,45 @@ impl Proxy {
     }
 
     pub(crate) fn block(&self) {
-        self.is_blocked.store(true, Ordering::Release);
+        self.state.is_blocked.store(true, Ordering::Release);
     }
 
     pub(crate) fn free(&self) {
-        self.is_blocked.store(false, Ordering::Release);
+        self.state.is_blocked.store(false, Ordering::Release);
+    }
+
+    /// From now on everything takes so long, each way.
+    pub(crate) fn slow(&self, delay: Duration) {
+        let delay_ms = u64::try_from(delay.as_millis()).expect("small");
+        self.state.delay_ms.store(delay_ms, Ordering::Release);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
+        self.state.is_over.store(true, Ordering::Release);
         self.free();
         // Its listener looks.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
     }
 }
 
-/// Waits while the way is blocked.
-fn wait(blocked: &AtomicBool, over: &AtomicBool) {
-    while blocked.load(Ordering::Acquire) && !over.load(Ordering::Acquire) {
-        pause(Duration::from_millis(2));
+impl State {
+    /// Waits while the way is blocked.
+    fn wait(&self) {
+        while self.is_blocked.load(Ordering::Acquire) && !self.is_over.load(Ordering::Acquire) {
+            pause(Duration::from_millis(2));
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(self.delay_ms.load(Ordering::Acquire))
     }
 }
 
-fn carry(near: TcpStream, port: u16, blocked: &AtomicBool, over: &AtomicBool) {
-    wait(blocked, over);
+fn carry(near: TcpStream, port: u16, state: &Arc<State>) {
+    pause(state.delay());
+    state.wait();
     let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else {
         return;
     };
@@ -79,20 +102,38 @@ fn carry(near: TcpStream, port: u16, blocked: &AtomicBool, over: &AtomicBool) {
         return;
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| copy(near, far2, blocked, over));
-        scope.spawn(|| copy(far, near2, blocked, over));
+        scope.spawn(|| copy(near, far2, state));
+        scope.spawn(|| copy(far, near2, state));
     });
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, blocked: &AtomicBool, over: &AtomicBool) {
-    let mut bytes = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        wait(blocked, over);
-        if over.load(Ordering::Acquire) || to.write_all(&bytes[..count]).is_err() {
+/// Carries what comes: read as it comes, and written as much later as everything takes; empty is the end.
+fn copy(mut from: TcpStream, to: TcpStream, state: &Arc<State>) {
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY_MAX);
+    std::thread::scope(|scope| {
+        scope.spawn(move || deliver(&receiver, to, state));
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            let chunk = (Instant::now() + state.delay(), bytes[..count].to_vec());
+            if sender.send(chunk).is_err() {
+                break;
+            }
+        }
+        // The end of a connection is a packet, too.
+        drop(sender.send((Instant::now() + state.delay(), Vec::new())));
+        drop(sender);
+        drop(from.shutdown(Shutdown::Read));
+    });
+}
+
+fn deliver(chunks: &mpsc::Receiver<(Instant, Vec<u8>)>, mut to: TcpStream, state: &State) {
+    while let Ok((due, chunk)) = chunks.recv() {
+        pause(due.saturating_duration_since(Instant::now()));
+        state.wait();
+        let is_over = chunk.is_empty() || state.is_over.load(Ordering::Acquire);
+        if is_over || to.write_all(&chunk).is_err() {
             break;
         }
     }
-    // The end of a connection is a packet, too.
-    wait(blocked, over);
-    drop((from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both)));
+    drop(to.shutdown(Shutdown::Both));
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::eventually;
@@ -99,6 +100,16 @@ impl Redis {
             drop(child.kill());
             child.wait().expect("our own child");
         }
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.lock().expect("not poisoned");
+        let id = child
+            .as_ref()
+            .and_then(|child| i32::try_from(child.id()).ok());
+        let id = id.and_then(Pid::from_raw).expect("it lives");
+        kill_process(id, signal).expect("our own child");
     }
 
     pub(crate) fn url(&self) -> String {
