@@ -579,6 +579,9 @@ impl Beating {
             looked.1 == 1
         };
         let view = self.node.members.look(&self.link, &self.node).await?;
+        if !self.node.takes_over() {
+            return Ok(());
+        }
         let mut dead = view.dead.clone();
         let homes = homes || self.shared.homes.has_left();
         if homes {

@@ -38,7 +38,7 @@ pub(crate) const KEPT: u32 = 3;
 /// Beside the holders, the hash has the sum of what they have `#s`, when one of them was last heard of `#t`, and a time
 /// before which none is overdue `#d`. `look` is called when that has passed: it drops those who are, but for us and
 /// `spared`. It gives everybody another term where nobody was heard of for a third of it: whoever lives renews several
-/// times in that, so Redis was away. And it counts anew where somebody changed anything by hand.
+/// times in that, so Redis was away, or its clock was set. And it counts anew where somebody changed anything by hand.
 macro_rules! script {
     ($($body:literal),*) => {
         Script::new(concat!(
@@ -59,7 +59,8 @@ end
 local mine, last = parse(f[4])
 local has_looked = false
 local function look(spared)
-  if sum and seen and due and now < due and now - seen < kept / 3 then return end
+  local odd = sum and seen and due and math.abs(now - seen) >= kept / 3
+  if sum and seen and due and now < due and not odd then return end
   local known = redis.pcall('ZCARD', KEYS[2])
   if type(known) ~= 'number' then
     redis.call('DEL', KEYS[2])
@@ -75,7 +76,7 @@ local function look(spared)
       if count > 0 then redis.call('ZADD', KEYS[2], now + kept, all[i])
       else redis.call('HDEL', KEYS[1], all[i]) end
     end
-  elseif now - seen >= kept / 3 then
+  elseif odd then
     for _, who in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do redis.call('ZADD', KEYS[2], now + kept, who) end
   else
     for _, who in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 64)) do

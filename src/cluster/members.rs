@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{Node, Role};
 use crate::link::{self, Batch, Cmd, Link, Script, Value, cmd};
@@ -71,11 +72,18 @@ static BEAT: Script = Script::new(
 );
 
 /// Who is there: time, then id, end of lease and facts of each.
+///
+/// A lease that ends later than any can is one by another clock: it is given one by this clock, which is renewed if its node lives.
 pub(super) static LOOK: Script = Script::new(
     "local t = redis.call('TIME') \
-     local out = { t[1] * 1000 + math.floor(t[2] / 1000) } \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local out = { now } \
      local all = redis.call('ZRANGE', KEYS[1], 0, ARGV[1], 'WITHSCORES') \
      for i = 1, #all, 2 do \
+       if tonumber(all[i + 1]) > now + 2 * ARGV[2] then \
+         all[i + 1] = now + ARGV[2] \
+         redis.call('ZADD', KEYS[1], all[i + 1], all[i]) \
+       end \
        out[#out + 1] = { all[i], tonumber(all[i + 1]), redis.call('HGET', KEYS[2], all[i]) or '' } \
      end \
      return out",
@@ -115,22 +123,24 @@ impl Members {
     }
 
     /// The call of [`LOOK`].
-    pub(super) fn asked(&self) -> Cmd {
+    pub(super) fn asked(&self, node: &Node) -> Cmd {
         let mut call = LOOK.call(&[&self.nodes, &self.facts]);
-        call.arg(MEMBERS_MAX);
+        call.arg(MEMBERS_MAX)
+            .arg(super::millis(node.config.lease()));
         call
     }
 
     /// Reads who is there.
     pub(crate) async fn look(&self, link: &Link, node: &Node) -> link::Result<Arc<View>> {
-        let answer: Vec<Value> = link.call(&LOOK, &self.asked()).await?;
+        let asked = Instant::now();
+        let answer: Vec<Value> = link.call(&LOOK, &self.asked(node)).await?;
         let mut answer = answer.into_iter();
         let Some(Value::Int(now)) = answer.next() else {
             return Err(link::Error::Unexpected(
                 "a list of nodes without a time".to_owned(),
             ));
         };
-        node.note_time(u64::try_from(now).unwrap_or(0));
+        node.note_time(u64::try_from(now).unwrap_or(0), asked);
         let mut view = View::default();
         for one in answer {
             let Some((id, until, facts)) = link::read::<(String, i64, String)>(one) else {
@@ -168,7 +178,7 @@ impl Members {
         }
     }
 
-    /// Asks which of these nodes live; gives those that do not.
+    /// Asks which of these nodes live; gives those that do not, and nobody where leases say nothing ([`Node::takes_over`]).
     ///
     /// # Errors
     /// When Redis does not tell.
@@ -182,11 +192,15 @@ impl Members {
         for id in &ids {
             call.arg(&**id);
         }
+        let began = Instant::now();
         let answer: Vec<u64> = link.call(&LEASES, &call).await?;
         let Some((&now_ms, ends)) = answer.split_first() else {
             return Err(link::Error::Unexpected("leases without a time".to_owned()));
         };
-        node.note_time(now_ms);
+        node.note_time(now_ms, began);
+        if !node.takes_over() {
+            return Ok(Vec::new());
+        }
         let mut asked = self.asked.write();
         asked.retain(|_, ends| *ends >= now_ms);
         let mut gone = Vec::new();
@@ -198,6 +212,13 @@ impl Members {
             }
         }
         Ok(gone)
+    }
+
+    /// What the clock says that leases are judged by, milliseconds.
+    pub(super) async fn time(&self, link: &Link) -> link::Result<u64> {
+        let answer: Vec<u64> = link.call(&LEASES, &LEASES.call(&[&self.nodes])).await?;
+        let now_ms = answer.first().copied();
+        now_ms.ok_or_else(|| link::Error::Unexpected("leases without a time".to_owned()))
     }
 
     /// Removes a node: one that leaves, or whose things were all taken over.

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use members::{Member, Members};
 
-use crate::link::{self, Link, cmd};
+use crate::link::{self, Link};
 use crate::model::{Timestamp, time};
 
 /// Answers that took longer do not tell the time.
@@ -218,6 +218,15 @@ impl Fence {
     }
 }
 
+/// Redis's clock, as far as it is known here.
+#[derive(Debug, Default)]
+struct Clock {
+    /// As of an answer: milliseconds there, and when that was here.
+    told: Option<(u64, Instant)>,
+    /// When it was last found to be another than it was.
+    moved: Option<Instant>,
+}
+
 /// This node.
 pub(crate) struct Node {
     /// Stays the same while the process lives: its channel, its front's name.
@@ -227,8 +236,7 @@ pub(crate) struct Node {
     lapses: AtomicU64,
     pub(crate) fence: Arc<Fence>,
     pub(crate) members: Members,
-    /// Redis's clock, as of an answer: milliseconds there, and when that was here.
-    clock: Mutex<Option<(u64, Instant)>>,
+    clock: Mutex<Clock>,
     pub(crate) config: Config,
 }
 
@@ -273,7 +281,7 @@ impl Node {
     /// Notes what Redis's clock said, milliseconds, to a question that was asked at `asked`, and goes by that clock. An answer
     /// that took long says too little.
     pub(crate) fn follow_time(&self, redis_ms: u64, asked: Instant) {
-        self.note_time(redis_ms);
+        self.note_time(redis_ms, asked);
         let took = asked.elapsed();
         if took > ROUND_TRIP_MAX {
             return;
@@ -293,23 +301,55 @@ impl Node {
     /// When it does not tell.
     pub(crate) async fn ask_time(&self, link: &Link) -> link::Result<()> {
         let asked = Instant::now();
-        let (seconds, micros): (u64, u64) = link.query(&cmd("TIME")).await?;
-        self.follow_time(seconds * 1000 + micros / 1000, asked);
+        self.follow_time(self.members.time(link).await?, asked);
         Ok(())
     }
 
-    /// Notes what Redis's clock said, milliseconds.
-    pub(crate) fn note_time(&self, redis_ms: u64) {
-        *self.clock.lock() = Some((redis_ms, Instant::now()));
+    /// Notes what Redis's clock said, milliseconds, to a question that was asked at `asked`: that of the server which has the
+    /// nodes' leases, by which all nodes go. Others may differ.
+    ///
+    /// An answer that took long says little, and is not listened to while a better one is at hand. Where the clock is another
+    /// than it was (somebody set it, or another server with another clock took over), every lease in Redis may seem to have
+    /// ended: nothing is taken over for a lease then ([`Node::takes_over`]), in which all who live renew theirs.
+    pub(crate) fn note_time(&self, redis_ms: u64, asked: Instant) {
+        let (now, lease) = (Instant::now(), self.config.lease());
+        let took = now.saturating_duration_since(asked);
+        let mut clock = self.clock.lock();
+        if let Some((ms, when)) = clock.told {
+            let old = now.saturating_duration_since(when);
+            if took > ROUND_TRIP_MAX && old < lease * 2 {
+                return;
+            }
+            let (least, most) = (ms + millis(old.saturating_sub(took)), ms + millis(old));
+            let apart_ms = least
+                .saturating_sub(redis_ms)
+                .max(redis_ms.saturating_sub(most));
+            if apart_ms > millis(lease / 2) {
+                clock.moved = Some(now);
+                tracing::warn!(
+                    apart_ms,
+                    "Redis's clock was set, or is another server's: nothing is taken over from other nodes for a lease"
+                );
+            }
+        }
+        clock.told = Some((redis_ms, asked + took / 2));
+    }
+
+    /// Whether what others held may be taken over when their leases have ended in Redis: not for a lease after its clock moved.
+    pub(crate) fn takes_over(&self) -> bool {
+        let moved = self.clock.lock().moved;
+        moved.is_none_or(|moved| moved.elapsed() >= self.config.lease())
     }
 
     /// About what Redis's clock says now, milliseconds. Good for hints and scores, never for leases.
     pub(crate) fn redis_now_ms(&self) -> u64 {
-        let known = *self.clock.lock();
-        known.map_or(0, |(ms, when)| {
-            ms.saturating_add(u64::try_from(when.elapsed().as_millis()).unwrap_or(0))
-        })
+        let told = self.clock.lock().told;
+        told.map_or(0, |(ms, when)| ms.saturating_add(millis(when.elapsed())))
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The id of the node that holds under `name`.

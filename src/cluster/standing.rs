@@ -15,7 +15,7 @@ impl Members {
         link: &Link,
         node: &Node,
     ) -> link::Result<(Vec<NodeStatus>, Vec<DeadNode>)> {
-        let answer: Vec<Value> = link.call(&LOOK, &self.asked()).await?;
+        let answer: Vec<Value> = link.call(&LOOK, &self.asked(node)).await?;
         let mut answer = answer.into_iter();
         let Some(Value::Int(now)) = answer.next() else {
             return Err(link::Error::Unexpected(

@@ -149,6 +149,11 @@ impl Link {
         self.0.target.to_string()
     }
 
+    /// Whether all keys are on one server, whose clock is that of all scripts.
+    pub(crate) fn has_one_clock(&self) -> bool {
+        !self.0.target.is_cluster()
+    }
+
     /// Commands sent so far.
     #[cfg(test)]
     pub(crate) fn sent(&self) -> usize {

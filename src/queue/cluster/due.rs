@@ -46,14 +46,23 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     let all = lane::due(&shared.prefix);
     // Redis's own time may be a little ahead of what we believe.
     let now_ms = shared.node.redis_now_ms().saturating_sub(PATIENCE_MIN_MS);
-    let mut ask = cmd("ZRANGEBYSCORE");
-    ask.arg(&all)
-        .arg("-inf")
-        .arg(now_ms)
-        .arg("LIMIT")
-        .arg(0)
-        .arg(NAMESPACES_MAX);
-    let namespaces: Vec<String> = shared.link.query(&ask).await?;
+    // Nothing is put off for longer than a lease: what is due later than that is so by another clock, and due now.
+    let lease_ms = u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
+    let latest_ms = now_ms.saturating_add(lease_ms.saturating_mul(2));
+    let between = |least: String, most: String| {
+        let mut ask = cmd("ZRANGEBYSCORE");
+        let limit = ask.arg(&all).arg(least).arg(most).arg("LIMIT");
+        limit.arg(0).arg(NAMESPACES_MAX);
+        ask
+    };
+    let mut asks = Batch::default();
+    asks.push(between("-inf".to_owned(), now_ms.to_string()));
+    asks.push(between(format!("({latest_ms}"), "+inf".to_owned()));
+    let mut namespaces: Vec<String> = Vec::new();
+    for answer in shared.link.run(&asks).await? {
+        namespaces.extend(read::<Vec<String>>(answer?).unwrap_or_default());
+    }
+    let is_due = |time: u64| time <= now_ms || time > latest_ms;
     let namespaces: Vec<Namespace> = namespaces
         .iter()
         .filter_map(|name| Namespace::parse(name).ok())
@@ -86,11 +95,16 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
             .map(|(name, time)| (name, time as u64))
             .collect();
         let earliest = lanes.first().map(|(_, time)| *time);
-        if earliest.is_none_or(|time| time > now_ms) {
+        if earliest.is_none_or(|time| !is_due(time)) {
             repair(shared, namespace, earliest, &mut moved);
             repaired.push(namespace);
         }
-        let due = lanes.into_iter().filter(|(_, time)| *time <= now_ms);
+        let due = lanes.into_iter().filter(|(_, time)| is_due(*time));
+        // Whoever looks first takes those by another clock: nobody can tell for how long they have been due.
+        let due = due.map(|(name, time)| match time > now_ms {
+            true => (name, now_ms.saturating_sub(lease_ms)),
+            false => (name, time),
+        });
         found.extend(due.filter_map(|(name, time)| {
             let key = lane::parse(&name).filter(|key| key.namespace == *namespace);
             if key.is_none() {

@@ -295,7 +295,8 @@ fn pull(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: 
         .arg(room)
         .arg(room.min(READ_MAX))
         .arg(lane.per_slot())
-        .arg(lane.entries);
+        .arg(lane.entries)
+        .arg(shared.believed_ms());
     batch.call(&scripts::PULL, call);
     sent.push(Sent::Pull(lane.key.clone()));
     if !lane.is_held {
@@ -382,7 +383,6 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         let error = link::Error::Unexpected("an answer of another form".to_owned());
         return refused(shared, group, &|| failed(&error));
     };
-    shared.node.note_time(now_ms);
     if taken == 0 {
         let retry_after_s = u32::try_from(before / 1000 + 1).unwrap_or(60).min(60);
         return refused(shared, group, &|| Refusal::Backlog { retry_after_s }.into());

@@ -380,6 +380,16 @@ impl Shared {
         self.is_leaving.load(Ordering::Acquire)
     }
 
+    /// What the clock must say by which others' leases are judged to have ended, where there is but one; -1 where none of them is
+    /// to be taken for ended now, 0 where nothing is known of that clock: each server of a Redis Cluster has its own.
+    fn believed_ms(&self) -> i64 {
+        match (self.node.takes_over(), self.link.has_one_clock()) {
+            (false, _) => -1,
+            (true, true) => i64::try_from(self.node.redis_now_ms()).unwrap_or(0),
+            (true, false) => 0,
+        }
+    }
+
     /// How many runs could begin here now.
     fn room(&self) -> usize {
         if !self.node.config.role.runs() || self.is_leaving() || !self.fence().is_held() {

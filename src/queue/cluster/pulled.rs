@@ -23,6 +23,8 @@ struct Raw {
     beside: Option<String>,
     /// Whether it was handed back, so that its delivery does not count.
     is_handed: bool,
+    /// How long it had waited when it was read, by the clock of the server that has it: milliseconds.
+    waited_ms: u64,
 }
 
 /// Takes the answer of a pull apart and lets the work be run.
@@ -32,8 +34,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         tracing::error!(lane = ?key, "what a lane's script answered has another form: another release's?");
         return;
     };
-    shared.node.note_time(now_ms);
-    let (fresh, again) = (raws(fresh), raws(again));
+    let (fresh, again) = (raws(fresh, now_ms), raws(again, now_ms));
     let count = fresh.len() + again.len();
     let handed = again.iter().filter(|raw| raw.is_handed).count();
     telemetry::count(Event::Pulled, fresh.len());
@@ -109,7 +110,7 @@ async fn seated(shared: &Arc<Shared>, front: &Arc<str>, deliveries: Vec<Delivery
 }
 
 /// The entries of an answer; what has not even their form is left out, and stays where it is.
-fn raws(values: Vec<Value>) -> Vec<Raw> {
+fn raws(values: Vec<Value>, now_ms: u64) -> Vec<Raw> {
     let mut raws = Vec::with_capacity(values.len());
     for value in values {
         let Value::Array(parts) = value else { continue };
@@ -117,7 +118,9 @@ fn raws(values: Vec<Value>) -> Vec<Raw> {
         let Some(id) = parts.next().and_then(read::<String>) else {
             continue;
         };
+        let pushed_ms = id.split('-').next().and_then(|ms| ms.parse::<u64>().ok());
         let mut raw = Raw {
+            waited_ms: pushed_ms.map_or(0, |ms| now_ms.saturating_sub(ms)),
             id,
             version: None,
             inline: None,
@@ -199,7 +202,8 @@ fn open(
         epoch,
         queue: Arc::downgrade(shared),
     });
-    let is_late = is_late(shared, &raw.id);
+    // Longer than anything may that was not promised.
+    let is_late = raw.waited_ms >= shared.config.wait_max_s.saturating_mul(1000);
     let mut deliveries = Vec::with_capacity(works.len());
     for work in works {
         let origin = Origin {
@@ -218,16 +222,6 @@ fn open(
         }
     }
     Some((front, deliveries))
-}
-
-/// Whether an entry waited for longer than anything may that was not promised: by Redis's clock alone, which its id has.
-fn is_late(shared: &Shared, entry: &str) -> bool {
-    let pushed_ms = entry
-        .split('-')
-        .next()
-        .and_then(|ms| ms.parse::<u64>().ok());
-    let wait_max_ms = shared.config.wait_max_s.saturating_mul(1000);
-    pushed_ms.is_some_and(|ms| shared.node.redis_now_ms().saturating_sub(ms) >= wait_max_ms)
 }
 
 /// Tells whoever waits for work that waited too long to come back.

@@ -57,13 +57,17 @@ pub(super) static PUSH: Script = Script::new(
 /// key by hand: who lives renews it, and who does not is taken over when it ends.
 ///
 /// Keys: stream, holders. Arguments: our name, lease (ms), slots we want to have, most entries, most entries per slot,
-/// entries of ours by now.
+/// entries of ours by now, what the clock must say about now for leases to be judged by it (0: whatever it says; -1: they are not).
+///
+/// A lease that ends later than any can is one by another clock, and ends a lease from now.
 /// Answers `{now, slots of ours, entries waiting, [[id, [fields]]…] new, [[id, [fields]]…] taken over, 1 if more is to be
 /// taken over, most runs of the action}`.
 pub(super) static PULL: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
      local me, lease, want, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]) \
+     local believed = tonumber(ARGV[7]) \
+     local is_judged = believed == 0 or (believed > 0 and math.abs(now - believed) <= lease / 2) \
      if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) return { now, 0, 0, {}, {}, 0, 0 } end \
      local all = redis.call('HGETALL', KEYS[2]) \
      local sum, mine, known, dead, max, waiting, works = 0, 0, false, {}, 0, 0, 0 \
@@ -71,8 +75,11 @@ pub(super) static PULL: Script = Script::new(
        local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
        if slots then \
          if all[i] == me then mine = tonumber(slots) known = true \
-         elseif tonumber(deadline) < now then dead[#dead + 1] = all[i] \
-         else sum = sum + tonumber(slots) end \
+         elseif tonumber(deadline) < now and (is_judged or all[i] == '-') then dead[#dead + 1] = all[i] \
+         else \
+           sum = sum + tonumber(slots) \
+           if tonumber(deadline) > now + 2 * lease then redis.call('HSET', KEYS[2], all[i], slots .. ':' .. (now + lease)) end \
+         end \
        elseif all[i] == '#l' then max = tonumber(all[i + 1]) or 0 \
        elseif all[i] == '#e' then waiting = tonumber(all[i + 1]) or 0 \
        elseif all[i] == '#w' then works = tonumber(all[i + 1]) or 0 end \
@@ -140,7 +147,7 @@ pub(super) static RENEW: Script = Script::new(
        elseif all[i] == '#e' then if tonumber(all[i + 1]) > 0 then found = 2 end \
        else \
          local deadline = string.match(all[i + 1], ':(%d+)$') \
-         if deadline and tonumber(deadline) < now then found = 2 end \
+         if deadline and (tonumber(deadline) < now or tonumber(deadline) > now + 2 * ARGV[2]) then found = 2 end \
        end \
      end \
      redis.call('HSET', KEYS[1], ARGV[1], string.match(held, '^(%d+)') .. ':' .. (now + ARGV[2])) \

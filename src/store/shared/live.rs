@@ -48,6 +48,7 @@ const RETRY: Duration = Duration::from_millis(250);
 static NOTE: Script = Script::new(
     "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) \
      redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now) \
+     redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 2 * ARGV[1], '+inf') \
      for i = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i]) end",
 );
 

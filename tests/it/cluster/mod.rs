@@ -14,5 +14,6 @@ mod limits;
 mod live;
 mod load;
 mod partition;
+mod skew;
 mod slow;
 mod status;

@@ -1,6 +1,7 @@
 //! A Redis of a test's own: a real `redis-server` that can be killed and started again on its folder.
 
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
@@ -17,7 +18,14 @@ pub(crate) struct Redis {
     child: Mutex<Option<Child>>,
     options: Vec<String>,
     is_sentinel: bool,
+    /// Whether its clock says what is in its folder: see [`Redis::set_clock`].
+    has_own_clock: bool,
 }
+
+/// Where a server finds how far its clock is ahead, and what makes it so.
+const CLOCK: &str = "clock";
+const CLOCK_LIBRARY: &str = "clock.so";
+const CLOCK_SOURCE: &str = include_str!("clock.c");
 
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
@@ -40,6 +48,49 @@ impl Redis {
         let redis = Self::new(free_port(), options.collect(), false);
         redis.start_again();
         redis
+    }
+
+    /// As [`Redis::start`], with more options and a clock of its own, so far ahead.
+    #[track_caller]
+    pub(crate) fn at_another_time(ahead_s: i64, options: &[&str]) -> Self {
+        let all = ["--save", "", "--dir", ".", "--appendonly", "yes"];
+        let options = all.iter().chain(options).map(|&one| one.to_owned());
+        let mut redis = Self::new(free_port(), options.collect(), false);
+        redis.has_own_clock = true;
+        let folder = redis.folder.path();
+        std::fs::write(folder.join("clock.c"), CLOCK_SOURCE).expect("its file");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o", CLOCK_LIBRARY, "clock.c"]);
+        let compiled = compile.current_dir(folder).status();
+        assert!(
+            compiled
+                .expect("cc is installed (tests/run does it)")
+                .success()
+        );
+        redis.set_clock(ahead_s);
+        redis.start_again();
+        redis
+    }
+
+    /// Sets the clock of one that has its own, so far ahead of the machine's.
+    #[track_caller]
+    pub(crate) fn set_clock(&self, ahead_s: i64) {
+        // In place: the server has the file mapped.
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).write(true).truncate(false);
+        let file = file.open(self.folder.path().join(CLOCK)).expect("its file");
+        file.write_at(&ahead_s.to_ne_bytes(), 0).expect("its file");
+    }
+
+    /// Its time, milliseconds.
+    #[track_caller]
+    pub(crate) fn now_ms(&self) -> u64 {
+        let time = self.cli(&["TIME"]);
+        let mut parts = time
+            .lines()
+            .map(|text| text.parse::<u64>().expect("a number"));
+        let (seconds, micros) = (parts.next(), parts.next());
+        seconds.expect("seconds") * 1000 + micros.expect("microseconds") / 1000
     }
 
     /// A sentinel that watches `master` under the name `wisp`, and takes it for dead after half a second.
@@ -65,6 +116,7 @@ impl Redis {
             child: Mutex::new(None),
             options,
             is_sentinel,
+            has_own_clock: false,
         }
     }
 
@@ -73,7 +125,14 @@ impl Redis {
     pub(crate) fn start_again(&self) {
         let port = self.port.to_string();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "redis-server"]);
+        command.args(["--pdeathsig", "KILL"]);
+        if self.has_own_clock {
+            let at = |name: &str| self.folder.path().join(name);
+            command.arg("env");
+            command.arg(format!("LD_PRELOAD={}", at(CLOCK_LIBRARY).display()));
+            command.arg(format!("CLOCK_AHEAD={}", at(CLOCK).display()));
+        }
+        command.arg("redis-server");
         if self.is_sentinel {
             command.args(["sentinel.conf", "--sentinel"]);
         } else {
