@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::Context;
-use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use super::artefacts::InRedis;
 use super::engine::{Engine, unseal};
 use super::replies::FollowUp;
+use super::salvage::Salvager;
 use super::standing::{Standing, Watch};
 use crate::api;
 use crate::auth::throttle::{self, Throttle, Window};
@@ -24,20 +24,16 @@ use crate::invoke::Invoker;
 use crate::link::{Batch, Heard, Link};
 use crate::model::{Action, ActivationId, Namespace};
 use crate::pool::Slots;
-use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Place, Salvage};
-use crate::queue::message::Outcome;
-use crate::queue::{Delivery, Queue};
+use crate::queue::Queue;
+use crate::queue::cluster::{Afterwards, ClusterQueue, Envelope, Parts, Salvage};
 use crate::sandbox;
 use crate::store::seal::Seal;
 use crate::store::shared::{self, Change, Homes, Shared, Writer};
 use crate::store::{self, Activations, Store};
 use crate::telemetry::cluster::{self as telemetry, Event};
-use crate::worker::Worker;
 
 /// How often it is looked whether the lease has ended: runs that wait are told within this.
 const WATCH: Duration = Duration::from_millis(50);
-/// Pause before the store is asked again whether work of a dead node was recorded.
-const STORE_RETRY: Duration = Duration::from_millis(250);
 /// Longest time at the end to tell Redis what is over.
 const FAREWELL_MAX: Duration = Duration::from_secs(5);
 /// How often homes without an owner are looked for, beats.
@@ -96,74 +92,6 @@ struct Held(Arc<ClusterQueue>);
 impl Slots for Held {
     fn runs_max(&self, namespace: &Namespace, action: &Action) -> u64 {
         self.0.runs_max(namespace, action)
-    }
-}
-
-/// Takes up the work of the dead.
-struct Salvager {
-    engine: Engine,
-    invoker: Invoker,
-    node: Arc<Node>,
-    throttle: Arc<Throttle>,
-}
-
-#[async_trait]
-impl Salvage for Salvager {
-    async fn salvage(&self, delivery: Delivery, begun: u32) {
-        let (epoch, work) = (self.node.fence.epoch(), &delivery.work);
-        let recorded = loop {
-            match self
-                .engine
-                .store
-                .activations
-                .get(&work.namespace, work.id)
-                .await
-            {
-                Ok(recorded) => break recorded,
-                Err(error) => {
-                    tracing::warn!(activation = %work.id, %error, "work of a dead node waits for the store");
-                    tokio::time::sleep(STORE_RETRY).await;
-                    if !self.node.fence.holds(epoch) {
-                        return;
-                    }
-                }
-            }
-        };
-        if let Some(record) = recorded {
-            // It had ended; only its settlement was lost, and perhaps the answer.
-            self.engine.queue.reply(work.id, Outcome::Done(record));
-            delivery.ack();
-            return;
-        }
-        if Worker::gives_up(begun)
-            && let Err(error) = self.invoker.bury_work(work, begun).await
-        {
-            tracing::error!(activation = %work.id, %error, "a dead letter could not be kept");
-        }
-        self.engine.worker.salvage(delivery, begun);
-    }
-
-    async fn stop(&self, namespace: &Namespace, id: ActivationId) -> bool {
-        self.invoker.is_in_flight(namespace, id)
-            && matches!(self.invoker.stop_for_good(namespace, id).await, Ok(true))
-    }
-
-    async fn take_over(
-        &self,
-        namespace: &Namespace,
-        front: &str,
-        count: usize,
-    ) -> (Vec<Place>, bool) {
-        let (places, told) = self.throttle.take_over(namespace, front, count).await;
-        let places = places.into_iter().map(|place| Box::new(place) as Place);
-        (places.collect(), told)
-    }
-
-    async fn await_place(&self, namespace: &Namespace, front: &str) -> Place {
-        match self.throttle.inherit(namespace, front).await {
-            Some(place) => Box::new(place),
-            None => Box::new(self.invoker.await_place_of(namespace).await),
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod artefacts;
 mod cluster;
 mod engine;
 mod replies;
+mod salvage;
 mod standing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

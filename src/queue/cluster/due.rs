@@ -43,30 +43,13 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
 
 /// Takes what is due and this node's to take.
 async fn look(shared: &Arc<Shared>) -> link::Result<()> {
-    let all = lane::due(&shared.prefix);
     // Redis's own time may be a little ahead of what we believe.
     let now_ms = shared.node.redis_now_ms().saturating_sub(PATIENCE_MIN_MS);
     // Nothing is put off for longer than a lease: what is due later than that is so by another clock, and due now.
     let lease_ms = u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
     let latest_ms = now_ms.saturating_add(lease_ms.saturating_mul(2));
-    let between = |least: String, most: String| {
-        let mut ask = cmd("ZRANGEBYSCORE");
-        let limit = ask.arg(&all).arg(least).arg(most).arg("LIMIT");
-        limit.arg(0).arg(NAMESPACES_MAX);
-        ask
-    };
-    let mut asks = Batch::default();
-    asks.push(between("-inf".to_owned(), now_ms.to_string()));
-    asks.push(between(format!("({latest_ms}"), "+inf".to_owned()));
-    let mut namespaces: Vec<String> = Vec::new();
-    for answer in shared.link.run(&asks).await? {
-        namespaces.extend(read::<Vec<String>>(answer?).unwrap_or_default());
-    }
     let is_due = |time: u64| time <= now_ms || time > latest_ms;
-    let namespaces: Vec<Namespace> = namespaces
-        .iter()
-        .filter_map(|name| Namespace::parse(name).ok())
-        .collect();
+    let namespaces = due_namespaces(shared, now_ms, latest_ms).await?;
     if namespaces.is_empty() {
         return Ok(());
     }
@@ -119,6 +102,35 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     }
     take(shared, &found, now_ms);
     Ok(())
+}
+
+/// The first namespaces with something due by `now_ms`, and those that nothing can be due as late for as it says.
+async fn due_namespaces(
+    shared: &Shared,
+    now_ms: u64,
+    latest_ms: u64,
+) -> link::Result<Vec<Namespace>> {
+    let between = |least: String, most: String| {
+        let mut ask = cmd("ZRANGEBYSCORE");
+        let limit = ask
+            .arg(lane::due(&shared.prefix))
+            .arg(least)
+            .arg(most)
+            .arg("LIMIT");
+        limit.arg(0).arg(NAMESPACES_MAX);
+        ask
+    };
+    let mut asks = Batch::default();
+    asks.push(between("-inf".to_owned(), now_ms.to_string()));
+    asks.push(between(format!("({latest_ms}"), "+inf".to_owned()));
+    let mut namespaces: Vec<String> = Vec::new();
+    for answer in shared.link.run(&asks).await? {
+        namespaces.extend(read::<Vec<String>>(answer?).unwrap_or_default());
+    }
+    let parsed = namespaces
+        .iter()
+        .filter_map(|name| Namespace::parse(name).ok());
+    Ok(parsed.collect())
 }
 
 /// Moves a namespace to when its first lane is due, or out of the list.
@@ -444,6 +456,35 @@ impl Shared {
         });
     }
 
+    /// What the clock must say by which others' leases are judged to have ended, where there is but one; -1 where none of them is
+    /// to be taken for ended now, 0 where nothing is known of that clock: each server of a Redis Cluster has its own.
+    pub(super) fn believed_ms(&self) -> i64 {
+        match (self.node.takes_over(), self.link.has_one_clock()) {
+            (false, _) => -1,
+            (true, true) => i64::try_from(self.node.redis_now_ms()).unwrap_or(0),
+            (true, false) => 0,
+        }
+    }
+
+    /// See [`super::ClusterQueue::quiet`].
+    pub(super) async fn quiet(&self) {
+        let is_quiet = || {
+            let lanes = self.lanes.lock();
+            // What has ended is acked when its record is in Redis, which may be a moment later.
+            let is_acked = lanes.all.values().all(|lane| lane.entries == 0);
+            is_acked && lanes.errands.is_empty() && self.news.lock().is_empty()
+        };
+        while !is_quiet() {
+            self.work.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The batch that took the last of it is under way.
+        while self.sending.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.renew().await;
+    }
+
     /// See [`super::ClusterQueue::leave`].
     pub(super) async fn leave(&self) {
         self.is_leaving.store(true, Ordering::Release);
@@ -456,6 +497,9 @@ impl Shared {
             match self.link.call::<Value>(&scripts::HAND_BACK, &back).await {
                 Ok(_) => {
                     telemetry::count(Event::HandedBack, ids.len());
+                    self.lane(&key, |lane| {
+                        lane.entries = lane.entries.saturating_sub(ids.len());
+                    });
                     let mut batch = Batch::default();
                     self.is_due_now(&key, &mut batch);
                     drop(self.link.run(&batch).await);

@@ -322,21 +322,7 @@ impl ClusterQueue {
 
     /// Resolves when everything that is over was said to be, for as long as Redis is there.
     pub(crate) async fn quiet(&self) {
-        let is_quiet = || {
-            let lanes = self.0.lanes.lock();
-            // What has ended is acked when its record is in Redis, which may be a moment later.
-            let is_acked = lanes.all.values().all(|lane| lane.entries == 0);
-            is_acked && lanes.errands.is_empty() && self.0.news.lock().is_empty()
-        };
-        while !is_quiet() {
-            self.0.work.notify_one();
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // The batch that took the last of it is under way.
-        while self.0.sending.load(Ordering::SeqCst) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        self.0.renew().await;
+        self.0.quiet().await;
     }
 
     /// Whether nothing more is taken.
@@ -378,16 +364,6 @@ impl Shared {
 
     fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Acquire)
-    }
-
-    /// What the clock must say by which others' leases are judged to have ended, where there is but one; -1 where none of them is
-    /// to be taken for ended now, 0 where nothing is known of that clock: each server of a Redis Cluster has its own.
-    fn believed_ms(&self) -> i64 {
-        match (self.node.takes_over(), self.link.has_one_clock()) {
-            (false, _) => -1,
-            (true, true) => i64::try_from(self.node.redis_now_ms()).unwrap_or(0),
-            (true, false) => 0,
-        }
     }
 
     /// How many runs could begin here now.
