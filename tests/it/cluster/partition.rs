@@ -209,6 +209,9 @@ fn a_node_that_leaves_hands_back_at_once_what_it_has_not_begun() {
         counter.duplicates()
     );
     assert_eq!(status.code(), Some(0), "{}", nodes.at(1).log());
+    let log = nodes.at(1).log();
+    assert!(log.contains("waiting for"), "it runs something: {log}");
+    assert!(!log.contains("was not told of everything"), "{log}");
     assert!(
         asked.elapsed() < Duration::from_secs(30),
         "as if it had died"
