@@ -58,6 +58,14 @@ pub(super) fn explained(error: Error, target: &Target) -> Error {
                 "{why}. If there is no TLS, the URL begins with redis:// in place of rediss://"
             ))
         }
+        Error::Unavailable(why) if has(&why, &["UnknownIssuer"]) => Error::Unavailable(format!(
+            "{why}. Name the file with the certificate that Redis's is signed by: [redis] ca_file"
+        )),
+        Error::Unavailable(why) if !target.is_tls() && has(&why, &["reset by peer"]) => {
+            Error::Unavailable(format!(
+                "{why}. If it wants TLS, the URL begins with rediss:// in place of redis://"
+            ))
+        }
         Error::Unavailable(why) if has(&why, &[&target.to_string()]) => Error::Unavailable(why),
         Error::Unavailable(why) => Error::Unavailable(format!("{target}: {why}")),
         Error::Unexpected(why) => Error::Unexpected(format!("{target}: {why}")),

@@ -5,6 +5,7 @@
 //! whoever keeps copies forgets them at both.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,7 +107,9 @@ impl Listener {
                 Err(End::Over) | Ok(()) => return,
                 Err(End::Broken(error)) => {
                     if is_told {
-                        tracing::warn!(%error, "changes by other nodes are not heard: Redis is away");
+                        if !self.link.0.is_deaf.swap(true, Ordering::AcqRel) {
+                            tracing::warn!(%error, "changes by other nodes are not heard: Redis is away");
+                        }
                         (is_told, was_lost) = (false, true);
                         if self.heard.send(Heard::Lost).await.is_err() {
                             return;
@@ -140,7 +143,7 @@ impl Listener {
             first.subscribe(channel).await.map_err(Error::of)?;
         }
         self.say(Heard::Back).await?;
-        if was_lost {
+        if was_lost && self.link.0.is_deaf.swap(false, Ordering::AcqRel) {
             tracing::info!(redis = %self.link.0.target, "changes by other nodes are heard again");
         }
         *is_told = true;

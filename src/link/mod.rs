@@ -22,6 +22,7 @@ pub(crate) mod test_server;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -82,6 +83,8 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     target: Target,
     way: Way,
+    /// Somebody who listens has said that nothing is heard: the others, who are on the same servers, need not.
+    is_deaf: AtomicBool,
     /// Commands sent.
     #[cfg(test)]
     sent: std::sync::atomic::AtomicUsize,
@@ -137,6 +140,7 @@ impl Link {
         let link = Self(Arc::new(Inner {
             target,
             way,
+            is_deaf: AtomicBool::new(false),
             #[cfg(test)]
             sent: std::sync::atomic::AtomicUsize::new(0),
         }));
