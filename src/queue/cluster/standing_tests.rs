@@ -30,7 +30,13 @@ async fn push(look: &Look<'_>, key: &Key, works: u64, runs_max: u64) {
 async fn pull(look: &Look<'_>, key: &Key, name: &str, lease_ms: i64) {
     let keys = Keys::of(look.prefix, key);
     let mut call = scripts::PULL.call(&[&keys.stream, &keys.holders]);
-    call.arg(name).arg(lease_ms).arg(1).arg(1).arg(1).arg(0);
+    call.arg(name)
+        .arg(lease_ms)
+        .arg(1)
+        .arg(1)
+        .arg(1)
+        .arg(0)
+        .arg(0);
     look.link
         .call::<Value>(&scripts::PULL, &call)
         .await
