@@ -56,7 +56,14 @@ async fn queues_are_told_of_by_depth_with_who_holds_them() {
         push(&look, &deep, 3, 4).await;
     }
     pull(&look, &deep, "alive.0", 60_000).await;
-    pull(&look, &deep, "dead.7", -1).await;
+    pull(&look, &deep, "dead.7", 60_000).await;
+    let holders = Keys::of(look.prefix, &deep).holders;
+    let mut ask = cmd("HGET");
+    let held: String = link.query(ask.arg(&holders).arg("dead.7")).await.unwrap();
+    let mut end = cmd("HSET");
+    let (slots, _) = held.split_once(':').unwrap();
+    end.arg(&holders).arg("dead.7").arg(format!("{slots}:1"));
+    link.query::<Value>(&end).await.unwrap();
     let stream = Keys::of(look.prefix, &deep).stream;
     let mut next = cmd("XREADGROUP");
     next.arg("GROUP")
