@@ -121,6 +121,11 @@ impl Replies for Waits {
         }
     }
 
+    fn waits_for(&self, id: ActivationId) -> bool {
+        let waiter = self.waiters.get(&id);
+        waiter.is_some_and(|waiter| waiter.caller.is_some())
+    }
+
     fn over(&self, id: ActivationId) {
         // Gives back its place in the throttle.
         drop(self.waiters.remove(&id));

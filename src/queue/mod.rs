@@ -121,6 +121,11 @@ pub(crate) trait Hands: Send + Sync + 'static {
 pub(crate) trait Replies: Send + Sync + 'static {
     fn complete(&self, id: ActivationId, outcome: Outcome);
 
+    /// Whether somebody waits for its outcome.
+    fn waits_for(&self, _id: ActivationId) -> bool {
+        true
+    }
+
     /// It has ended, and nobody waits for more than that.
     fn over(&self, _id: ActivationId) {}
 }

@@ -39,7 +39,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 const SHUN: Duration = Duration::from_secs(5);
 
 /// A work that was sent, and who waits to hear that it is in its stream.
-type Answer = (
+pub(super) type Answer = (
     ActivationId,
     Option<oneshot::Sender<Result<(), EnqueueError>>>,
 );
@@ -377,8 +377,8 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         Ok(value) => value,
         Err(error) => return refused(shared, group, &|| failed(&error)),
     };
-    let Some((taken, before, now_ms, holders, brief)) =
-        read::<(u8, u64, u64, Vec<String>, String)>(value)
+    let Some((taken, before, now_ms, holders, brief, entry)) =
+        read::<(u8, u64, u64, Vec<String>, String, String)>(value)
     else {
         let error = link::Error::Unexpected("an answer of another form".to_owned());
         return refused(shared, group, &|| failed(&error));
@@ -387,6 +387,7 @@ fn pushed(shared: &Arc<Shared>, key: &Key, group: Vec<Answer>, answer: link::Res
         let retry_after_s = u32::try_from(before / 1000 + 1).unwrap_or(60).min(60);
         return refused(shared, group, &|| Refusal::Backlog { retry_after_s }.into());
     }
+    shared.watch(key, entry, &group);
     let has_room = shared.room_of(&key.namespace, shared.room()) > 0;
     let is_taken = shared.lane(key, |lane| {
         if !brief.is_empty() && !lane.tells_brief {

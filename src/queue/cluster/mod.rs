@@ -23,6 +23,7 @@ mod flush;
 mod lane;
 mod news;
 mod orphans;
+mod overdue;
 mod packet;
 mod pulled;
 mod scripts;
@@ -31,7 +32,7 @@ mod standing;
 mod tests;
 mod told;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -161,6 +162,8 @@ struct Shared {
     doomed: Mutex<Vec<(Namespace, String, Instant)>>,
     /// Who waits to hear whether an activation was stopped elsewhere.
     stopping: Mutex<Vec<(ActivationId, oneshot::Sender<()>)>>,
+    /// Calls in their streams, the oldest first, where they may wait too long there.
+    calls: Mutex<VecDeque<overdue::Calls>>,
     /// There is something to send.
     work: Notify,
     /// Entries taken so far.
@@ -248,6 +251,7 @@ impl ClusterQueue {
             news: Mutex::default(),
             doomed: Mutex::default(),
             stopping: Mutex::default(),
+            calls: Mutex::default(),
             work: Notify::new(),
             taken: AtomicUsize::new(0),
             awaiting: AtomicUsize::new(0),
@@ -286,6 +290,9 @@ impl ClusterQueue {
     pub(crate) fn start(&self, tasks: &mut JoinSet<()>) {
         tasks.spawn(flush::go_on(Arc::clone(&self.0)));
         tasks.spawn(due::go_on(Arc::clone(&self.0)));
+        if self.0.watches() {
+            tasks.spawn(overdue::go_on(Arc::clone(&self.0)));
+        }
     }
 
     /// Most runs of the action here, by the slots this node holds.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::lane::Hungry;
 use super::orphans::Seat;
 use super::packet::{self, Packet};
-use super::{Entry, Origin, Outcome, Refusal, Shared, scripts};
+use super::{Entry, Origin, Outcome, Shared, scripts};
 use crate::link::{Value, cmd, read};
 use crate::queue::message::{CANCELLED, Work};
 use crate::queue::{Delivery, Key, Queue};
@@ -226,12 +226,7 @@ fn open(
 
 /// Tells whoever waits for work that waited too long to come back.
 fn refuse(shared: &Arc<Shared>, delivery: Delivery, is_limited: bool) {
-    let retry_after_s = 1;
-    // The action's own limit kept it waiting, or no node had room.
-    let refusal = match is_limited {
-        true => Refusal::Backlog { retry_after_s },
-        false => Refusal::Overload { retry_after_s },
-    };
+    let refusal = super::overdue::late(is_limited);
     shared.route(delivery.work.id, Outcome::Dropped(refusal));
     delivery.ack();
 }

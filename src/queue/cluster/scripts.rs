@@ -11,7 +11,8 @@ use crate::link::Script;
 ///
 /// Keys: stream, holders, and where the payload goes if it is large. Arguments: invocations in it, most invocations waiting,
 /// longest wait of the oldest (ms), version, payload, how long a large payload is kept (s), most runs of the action (0: no limit).
-/// Answers `{1, entries waiting before, now, [holders], whether runs are brief}`, or `{0, age of the oldest in ms, now, [], ""}`.
+/// Answers `{1, entries waiting before, now, [holders], whether runs are brief, the entry}`, or
+/// `{0, age of the oldest in ms, now, [], "", ""}`.
 pub(super) static PUSH: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
@@ -36,19 +37,57 @@ pub(super) static PUSH: Script = Script::new(
        end \
        local oldest = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', 1) \
        if oldest[1] then age = now - tonumber(string.match(oldest[1][1], '^(%d+)')) end \
-       if works + n > tonumber(ARGV[2]) or age >= tonumber(ARGV[3]) then return { 0, age, now, {}, '' } end \
+       if works + n > tonumber(ARGV[2]) or age >= tonumber(ARGV[3]) then return { 0, age, now, {}, '', '' } end \
      end \
+     local id \
      if KEYS[3] then \
        redis.call('SET', KEYS[3], ARGV[5], 'EX', ARGV[6]) \
-       redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'k', KEYS[3]) \
+       id = redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'k', KEYS[3]) \
      else \
-       redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'b', ARGV[5]) \
+       id = redis.call('XADD', KEYS[1], '*', 'v', ARGV[4], 'n', n, 'b', ARGV[5]) \
      end \
      redis.call('HSET', KEYS[2], '#e', entries + 1, '#w', works + n) \
      if limit ~= ARGV[7] then \
        if ARGV[7] == '0' then redis.call('HDEL', KEYS[2], '#l') else redis.call('HSET', KEYS[2], '#l', ARGV[7]) end \
      end \
-     return { 1, entries, now, holders, brief }",
+     return { 1, entries, now, holders, brief, id }",
+);
+
+/// Whether an entry waited too long and nobody has read it; it is removed, if that is asked for.
+///
+/// Whoever reads it from then on finds it too old as well, by the same clock.
+///
+/// Keys: stream, holders. Arguments: entry, longest wait (ms), invocations in it, 1 to remove it, how the
+/// name of its payload begins if that lies beside it.
+/// Answers 1; 0 when somebody has read it; 2 when it has not waited for so long yet.
+pub(super) static OVERDUE: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local function parts(id) \
+       local ms, n = string.match(id, '^(%d+)-(%d+)$') \
+       return tonumber(ms) or 0, tonumber(n) or 0 \
+     end \
+     if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end \
+     local ms, n = parts(ARGV[1]) \
+     for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do \
+       for i = 1, #group, 2 do \
+         if group[i] == 'last-delivered-id' then \
+           local last_ms, last_n = parts(group[i + 1]) \
+           if ms < last_ms or (ms == last_ms and n <= last_n) then return 0 end \
+         end \
+       end \
+     end \
+     if now - ms < tonumber(ARGV[2]) then return 2 end \
+     local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) \
+     if ARGV[4] == '1' and redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then \
+       for i = 1, #found[1][2], 2 do \
+         local beside = found[1][2][i + 1] \
+         if found[1][2][i] == 'k' and string.sub(beside, 1, #ARGV[5]) == ARGV[5] then redis.call('DEL', beside) end \
+       end \
+       redis.call('HINCRBY', KEYS[2], '#e', -1) \
+       redis.call('HINCRBY', KEYS[2], '#w', -ARGV[3]) \
+     end \
+     return 1",
 );
 
 /// Claims slots and reads entries: new ones, and those of holders whose lease has ended.
