@@ -255,9 +255,14 @@ async fn find(front: &Front, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Activ
     if let Some(found) = activations.get(&namespace, id).await? {
         return Ok(found);
     }
-    let Some(wait) = wait.filter(|_| front.state.invoker.is_in_flight(&namespace, id)) else {
+    let Some(wait) = wait else {
         return Err(Error::not_found());
     };
+    if !front.state.invoker.is_in_flight(&namespace, id) {
+        // It may have ended since it was looked for.
+        let found = activations.get(&namespace, id).await?;
+        return found.ok_or_else(Error::not_found);
+    }
     // Watched first, then read: it may end in between.
     let subscription = front.state.hub.subscribe(&namespace, false);
     let mut subscription =

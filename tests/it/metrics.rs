@@ -117,10 +117,11 @@ fn what_goes_on_behind_fires_is_counted() {
             1.0,
         ),
         ("wisp_rule_runs_total{outcome=\"success\"}", 1.0),
-        ("wisp_rule_runs_total{outcome=\"failure\"}", 2.0),
+        // Twice by the rule, and once as the replay of its letter.
+        ("wisp_rule_runs_total{outcome=\"failure\"}", 3.0),
         ("wisp_rule_runs_total{outcome=\"refused\"}", 1.0),
         ("wisp_rule_retries_total", 1.0),
-        ("wisp_dead_letters_total{event=\"kept\"}", 1.0),
+        ("wisp_dead_letters_total{event=\"kept\"}", 2.0),
         ("wisp_dead_letters_total{event=\"replayed\"}", 1.0),
         ("wisp_fires_pending", 0.0),
         ("wisp_rule_retries_waiting", 0.0),
