@@ -21,6 +21,8 @@ fresh() {
 }
 
 javascript() {
+  # Into a folder that has some of it, npm installs without what it then takes for nobody's.
+  rm -rf node_modules
   npm install --prefix . --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
     @bytecodealliance/componentize-js@0.19.3
   # Its engine speaks the version it was built with, and knows no unstable interfaces.
