@@ -233,16 +233,22 @@ pub(super) async fn cancel(State(front): State<Arc<Front>>, request: Request) ->
     let identity = authenticate(&front, request.headers()).await?;
     let namespace = Place::of(request.uri(), &identity)?.namespace;
     let id: ActivationId = segment(request.uri(), 5)?.parse()?;
-    if front.state.invoker.cancel(&namespace, id).await? {
+    let is_kept = async || {
+        let found = front.state.store.activations.get(&namespace, id).await?;
+        Ok::<bool, Error>(found.is_some())
+    };
+    // Its record can be there a moment before whoever runs it has said that it is over.
+    let has_ended = is_kept().await?;
+    if !has_ended && front.state.invoker.cancel(&namespace, id).await? {
         return wire::json(StatusCode::ACCEPTED, &json!({ "activationId": id }));
     }
-    match front.state.store.activations.get(&namespace, id).await? {
-        Some(_) => Err(Error::new(
+    if has_ended || is_kept().await? {
+        return Err(Error::new(
             StatusCode::CONFLICT,
             "The activation has ended already.",
-        )),
-        None => Err(Error::not_found()),
+        ));
     }
+    Err(Error::not_found())
 }
 
 /// The record, waited for when the caller asks for that with `wait=SECONDS`.

@@ -160,8 +160,12 @@ fn a_node_for_which_redis_is_slower_than_its_lease_ends_what_others_take_over() 
     Counter::put_action(&tenant, "a", json!({}));
     nodes.await_action(&tenant, "a");
     let (load, params) = (Load::default(), counter.params("a", 6000));
+    // As many as both have room for: what is taken over must not wait behind others.
+    let mut calls = 0..10;
     eventually("both of them run it", || {
-        load.call(&tenant, "a", &params);
+        if calls.next().is_some() {
+            load.call(&tenant, "a", &params);
+        }
         (1..=2)
             .all(|index| nodes.at(index).runs_at_least(1))
             .then_some(())
