@@ -360,6 +360,7 @@ impl Invoker {
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             if self.0.events.backlog.is_stopped() {
                 // It is in the log: the next process takes it up.
+                self.0.waits.forget(again.id);
                 return;
             }
             let running = self.0.running.enter();

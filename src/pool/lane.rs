@@ -23,6 +23,8 @@ const BYTES_ASSUMED: usize = 2 << 20;
 
 /// After that long without a call an instance gives up what those that are called can use.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// Most that do so at a time: each takes some microseconds, in which nobody else gets at the lane.
+const RESTS_MAX: usize = 64;
 
 /// What every record of an action says; made once per version.
 #[derive(Debug)]
@@ -352,7 +354,8 @@ impl Lane {
     pub(super) fn rest(&self, now: Instant) {
         let mut state = self.state.lock();
         let long = |idle: &&mut Idle| now - idle.since >= REST_AFTER;
-        for idle in state.idle_mut().take_while(long).filter(|idle| !idle.rests) {
+        let tired = state.idle_mut().take_while(long);
+        for idle in tired.filter(|idle| !idle.rests).take(RESTS_MAX) {
             idle.rests = idle.instance.rest();
         }
     }

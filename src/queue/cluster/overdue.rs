@@ -88,7 +88,9 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
             continue;
         }
         let Ok(answers) = shared.link.run(&batch).await else {
-            // Their callers hear of it when their entries are read.
+            // Asked again, until Redis is back or their callers have gone.
+            let mut calls = shared.calls.lock();
+            due.into_iter().rev().for_each(|one| calls.push_front(one));
             continue;
         };
         for (mut calls, answer) in due.into_iter().zip(answers) {
