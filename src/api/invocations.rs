@@ -213,8 +213,7 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action, waited_for: bool)
 
 /// Whether the caller's key goes along. What is made of several actions passes it on to those that ask for it.
 pub(super) fn wants_key(action: &Action) -> bool {
-    let is_one = action.exec.code().is_some() && action.annotations.get("conductor").is_none();
-    !is_one || action.annotations.is_truthy("provide-api-key", true)
+    action.exec.code().is_none() || action.annotations.wants_key()
 }
 
 /// Whether a record is asked for even where none is kept.

@@ -1,7 +1,7 @@
 //! Parameters and annotations: lists of `{"key": …, "value": …}`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -156,6 +156,8 @@ fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, 
 pub struct Annotations {
     shared: Arc<[Annotation]>,
     own: Vec<Annotation>,
+    /// [`Annotations::wants_key`], once somebody asked.
+    wants_key: OnceLock<bool>,
 }
 
 impl Annotations {
@@ -165,6 +167,7 @@ impl Annotations {
         Self {
             shared,
             own: Vec::with_capacity(own_count),
+            wants_key: OnceLock::new(),
         }
     }
 
@@ -188,6 +191,7 @@ impl Annotations {
 
     /// Appends `key`, which must not be there yet.
     pub fn push(&mut self, key: &'static str, value: Json) {
+        self.wants_key.take();
         self.own.push(Annotation {
             key: Cow::Borrowed(key),
             value,
@@ -196,6 +200,7 @@ impl Annotations {
 
     /// Removes `key`.
     pub fn remove(&mut self, key: &str) {
+        self.wants_key.take();
         if self.shared.iter().any(|a| a.key == key) {
             let kept = self.shared.iter().filter(|a| a.key != key);
             self.shared = kept.cloned().collect();
@@ -219,6 +224,15 @@ impl Annotations {
         })
     }
 
+    /// Whether code so annotated is given its caller's key, or passes it on: anything but code that declines it. Asked at every
+    /// call and looked up once, because looking reads the texts of several annotations.
+    #[must_use]
+    pub fn wants_key(&self) -> bool {
+        *self.wants_key.get_or_init(|| {
+            self.get("conductor").is_some() || self.is_truthy("provide-api-key", true)
+        })
+    }
+
     /// What size limits count: bytes of keys plus compact JSON of values.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -229,8 +243,8 @@ impl Annotations {
 impl FromIterator<Annotation> for Annotations {
     fn from_iter<I: IntoIterator<Item = Annotation>>(all: I) -> Self {
         Self {
-            shared: Arc::default(),
             own: all.into_iter().collect(),
+            ..Self::default()
         }
     }
 }
@@ -251,8 +265,31 @@ impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let own = Vec::deserialize(deserializer)?;
         Ok(Self {
-            shared: Arc::default(),
             own,
+            ..Self::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn whether_the_key_is_wanted_follows_what_the_annotations_say_now() {
+        let mut annotations = Annotations::default();
+        assert!(annotations.wants_key());
+        annotations.set("provide-api-key", json("false"));
+        assert!(!annotations.wants_key());
+        annotations.push("conductor", json("true"));
+        assert!(annotations.wants_key(), "its steps may want it");
+        annotations.remove("conductor");
+        assert!(!annotations.wants_key());
+        annotations.set("provide-api-key", json("\"yes\""));
+        assert!(annotations.wants_key());
     }
 }
