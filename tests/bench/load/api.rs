@@ -129,7 +129,13 @@ impl Tenant {
         Call::new(Method::POST, &path, &self.key, params.to_owned())
     }
 
-    /// The same of `count` actions whose names are `prefix` and a number from 0.
+    /// A blocking call that answers with the record.
+    pub(crate) fn invoke_for_record(&self, action: &str, params: &str) -> Result<Call> {
+        let path = format!("/api/v1/namespaces/_/actions/{action}?blocking=true");
+        Call::new(Method::POST, &path, &self.key, params.to_owned())
+    }
+
+    /// The same as [`Self::invoke`] of `count` actions whose names are `prefix` and a number from 0.
     pub(crate) fn invoke_each(&self, prefix: &str, count: usize, params: &str) -> Result<Calls> {
         Ok(Calls::Numbered {
             any: self.invoke(prefix, params)?,

@@ -10,7 +10,8 @@ pub(crate) const HELP: &str = "\
 cargo bench --bench load -- [--languages] [--redis] [--only NAME]… [--seconds S] [--rounds N] [--quick]
 
   --only NAME    one scenario (repeatable): bare core handler command spread first-call first-instance
-                 neighbour density accept sequence fire web web-cached; of languages javascript python wasi-http workerd;
+                 neighbour density accept sequence fire web web-cached;
+                 of languages greetings javascript python wasi-http workerd;
                  of Redis redis-stream redis-hand-off redis-accept redis-spread redis-takeover
   --languages    those of languages instead of the others; `wasi-http` stands beside `wasmtime serve`, `workerd` beside
                  workerd, and each is left out where neither PATH nor WISP_BENCH_WASMTIME or WISP_BENCH_WORKERD has it

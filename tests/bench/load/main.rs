@@ -20,6 +20,7 @@ mod cold;
 mod density;
 mod drive;
 mod fire;
+mod greetings;
 mod guests;
 mod languages;
 mod machine;
@@ -44,7 +45,7 @@ use args::{Args, Asked};
 use report::{Report, Row, say};
 
 /// Every scenario, in the order they run; the last ones ([`LANGUAGES`], then [`REDIS`]) only when they are asked for.
-const SCENARIOS: [&str; 23] = [
+const SCENARIOS: [&str; 24] = [
     "bare",
     "core",
     "handler",
@@ -59,6 +60,7 @@ const SCENARIOS: [&str; 23] = [
     "fire",
     "web",
     "web-cached",
+    "greetings",
     "javascript",
     "python",
     "wasi-http",
@@ -74,7 +76,7 @@ const SCENARIOS: [&str; 23] = [
 const REDIS: usize = 5;
 
 /// How many of them `--languages` means.
-const LANGUAGES: usize = 4;
+const LANGUAGES: usize = 5;
 
 fn main() -> ExitCode {
     match args::parse(std::env::args().skip(1)) {
@@ -147,6 +149,7 @@ async fn run(scenario: &str, args: &Args) -> Result<Vec<Row>> {
         "fire" => fire::fire(args).await,
         "web" => web::run(args).await,
         "web-cached" => web::cached(args).await,
+        "greetings" => greetings::run(args).await,
         "javascript" => languages::javascript(args).await,
         "python" => languages::python(args).await,
         "wasi-http" => wasi_http::run(args).await,
