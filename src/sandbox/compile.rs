@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use wasmtime::Engine;
+use wasmtime::{Engine, OptLevel, RegallocAlgorithm};
 
 use super::config::{Compiler, Config};
 use super::engine::{Class, compiler_config};
@@ -38,6 +38,23 @@ struct Allowance {
     memory_mib: u64,
     /// How much it stands back behind everything else.
     niceness: i32,
+    effort: Effort,
+}
+
+/// What is made of a module, and with how many cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// The best code, on one core: others have the rest.
+    Fair,
+    /// The best code, on all cores.
+    Best,
+    /// Code that is there soon and runs slower, on all cores.
+    Quick,
+}
+
+impl Effort {
+    /// As it is told to the process that compiles.
+    const ALL: [Self; 3] = [Self::Fair, Self::Best, Self::Quick];
 }
 
 /// For modules of our own, which are large, few, and compiled while others are served.
@@ -45,6 +62,14 @@ const OWN: Allowance = Allowance {
     timeout_ms: 20 * 60 * 1000,
     memory_mib: 16 << 10,
     niceness: 10,
+    effort: Effort::Best,
+};
+
+/// For the same while somebody waits.
+const OWN_QUICK: Allowance = Allowance {
+    niceness: 0,
+    effort: Effort::Quick,
+    ..OWN
 };
 
 /// Compiles, a few modules at once.
@@ -84,6 +109,7 @@ impl Compile {
             timeout_ms: self.timeout_ms(module.len()),
             memory_mib: self.config.compile_memory_mib_max,
             niceness: 0,
+            effort: Effort::Fair,
         };
         self.compile_within(allowance, class, module).await
     }
@@ -95,12 +121,17 @@ impl Compile {
         self.config.compile_timeout_ms.saturating_add(more)
     }
 
-    /// Compiles a module of our own for the large class: in nobody's way, and with room enough.
+    /// Compiles a module of our own for the large class, with room enough: in nobody's way, or soon.
     ///
     /// # Errors
     /// As [`Compile::compile`], though none is the module's fault.
-    pub(super) async fn compile_own(&self, module: Arc<[u8]>) -> Result<Vec<u8>, Refused> {
-        self.compile_within(OWN, Class::Large, module).await
+    pub(super) async fn compile_own(
+        &self,
+        module: Arc<[u8]>,
+        is_urgent: bool,
+    ) -> Result<Vec<u8>, Refused> {
+        let allowance = if is_urgent { OWN_QUICK } else { OWN };
+        self.compile_within(allowance, Class::Large, module).await
     }
 
     async fn compile_within(
@@ -110,14 +141,20 @@ impl Compile {
         module: Arc<[u8]>,
     ) -> Result<Vec<u8>, Refused> {
         match &self.config.compiler {
-            Compiler::InProcess => self.in_process(class, module).await,
+            Compiler::InProcess => self.in_process(class, allowance.effort, module).await,
             Compiler::Process(path) => self.in_child(path, allowance, class, &module).await,
         }
     }
 
-    async fn in_process(&self, class: Class, module: Arc<[u8]>) -> Result<Vec<u8>, Refused> {
+    async fn in_process(
+        &self,
+        class: Class,
+        effort: Effort,
+        module: Arc<[u8]>,
+    ) -> Result<Vec<u8>, Refused> {
         let config = self.config.clone();
-        let compiled = tokio::task::spawn_blocking(move || compile(&config, class, &module)).await;
+        let work = move || compile(&config, class, effort, &module);
+        let compiled = tokio::task::spawn_blocking(work).await;
         compiled
             .map_err(|error| Refused::Unavailable(format!("The compiler failed: {error}.")))?
             .map_err(Refused::Invalid)
@@ -172,6 +209,7 @@ impl Compile {
             .arg((allowance.timeout_ms / 1000).max(1).to_string())
             .arg(self.config.stack_kib.to_string())
             .arg(allowance.niceness.to_string())
+            .arg((allowance.effort as u8).to_string())
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -225,9 +263,21 @@ async fn exchange(
 }
 
 /// Compiles in this very process.
-fn compile(config: &Config, class: Class, module: &[u8]) -> Result<Vec<u8>, String> {
-    let engine =
-        Engine::new(&compiler_config(config, class)).map_err(|error| format!("{error:#}"))?;
+fn compile(
+    config: &Config,
+    class: Class,
+    effort: Effort,
+    module: &[u8],
+) -> Result<Vec<u8>, String> {
+    let mut settings = compiler_config(config, class);
+    settings.parallel_compilation(effort != Effort::Fair);
+    if effort == Effort::Quick {
+        // An engine takes such code as it takes the best: they differ in speed alone.
+        settings
+            .cranelift_opt_level(OptLevel::None)
+            .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    let engine = Engine::new(&settings).map_err(|error| format!("{error:#}"))?;
     let artefact = if wasmparser::Parser::is_component(module) {
         engine.precompile_component(module)
     } else {
@@ -253,7 +303,7 @@ pub(crate) fn compile_child(args: impl Iterator<Item = String>) -> ExitCode {
 
 fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
     let numbers: Vec<u64> = args.filter_map(|arg| arg.parse().ok()).collect();
-    let [memory_mib, cpu_s, stack_kib, niceness] = numbers[..] else {
+    let [memory_mib, cpu_s, stack_kib, niceness, effort] = numbers[..] else {
         return Err(std::io::ErrorKind::InvalidInput.into());
     };
     lower_limits(memory_mib, cpu_s)?;
@@ -272,11 +322,14 @@ fn serve_one(args: impl Iterator<Item = String>) -> std::io::Result<()> {
         1 => Class::Large,
         _ => Class::Concurrent,
     };
+    let effort = usize::try_from(effort).ok();
+    let effort = effort.and_then(|number| Effort::ALL.get(number).copied());
+    let effort = effort.ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut module = Vec::new();
     input
         .take(u64::from_le_bytes(len))
         .read_to_end(&mut module)?;
-    let (verdict, bytes) = match compile(&config, class, &module) {
+    let (verdict, bytes) = match compile(&config, class, effort, &module) {
         Ok(artefact) => (VERDICT_ARTEFACT, artefact),
         Err(message) => (VERDICT_INVALID, message.into_bytes()),
     };

@@ -356,7 +356,7 @@ impl Instance for CoreInstance {
     }
 
     fn reusable(&self) -> bool {
-        self.sound
+        self.sound && !self.program.is_replaced()
     }
 
     fn memory_bytes(&self) -> usize {

@@ -117,6 +117,11 @@ impl Linked {
         Some((prefault, self.stacks.pagemap()?))
     }
 
+    /// Whether it runs on an engine that better code has taken the place of.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(&self.code, Code::Language(code) if code.engine.is_replaced())
+    }
+
     /// Itself, for what must keep it alive.
     pub(super) fn arc(&self) -> Arc<Self> {
         self.me
@@ -224,6 +229,16 @@ impl Programs {
     pub(super) fn remove(&self, program: &Digest) {
         if let Some((_, linked)) = self.linked.remove(program) {
             self.bytes.fetch_sub(linked.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes out the programs whose engine was replaced.
+    pub(super) fn remove_replaced(&self) {
+        let all = self.linked.iter();
+        let replaced = all.filter(|entry| entry.value().is_replaced());
+        let replaced: Vec<Digest> = replaced.map(|entry| *entry.key()).collect();
+        for program in replaced {
+            self.remove(&program);
         }
     }
 

@@ -60,7 +60,7 @@ impl std::fmt::Debug for Wasmtime {
 
 /// What blocking work needs, too.
 pub(super) struct Inner {
-    config: Config,
+    pub(super) config: Config,
     pub(super) engines: Engines,
     small: Linker<Host>,
     pub(super) large: Linker<Host>,
@@ -321,7 +321,7 @@ impl Inner {
         }
         match self.link(found) {
             Ok(linked) => {
-                self.programs.insert(*program, Arc::clone(&linked));
+                self.remember(*program, &linked);
                 Recovered::Linked(linked)
             }
             Err(error) => {
@@ -329,6 +329,14 @@ impl Inner {
                 self.cache.remove(program);
                 Recovered::Nothing
             }
+        }
+    }
+
+    /// Keeps a linked program for the next start, unless its engine was replaced meanwhile.
+    fn remember(&self, program: Digest, linked: &Arc<Linked>) {
+        self.programs.insert(program, Arc::clone(linked));
+        if linked.is_replaced() {
+            self.programs.remove(&program);
         }
     }
 
@@ -355,7 +363,7 @@ impl Inner {
         self.cache
             .store(&program, shape, &cache::artefact_of(&blob));
         let linked = self.linked_blob(engine, bytes);
-        self.programs.insert(program, Arc::clone(&linked));
+        self.remember(program, &linked);
         linked
     }
 
@@ -378,7 +386,7 @@ impl Inner {
             self.cache.remove(&program);
             Refused::Invalid(format!("The module cannot be linked: {error:#}."))
         })?;
-        self.programs.insert(program, Arc::clone(&linked));
+        self.remember(program, &linked);
         Ok(linked)
     }
 

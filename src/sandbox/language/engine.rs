@@ -1,21 +1,26 @@
-//! Engines: found or compiled once, linked once.
+//! Engines: found, or compiled once for a data folder, and linked.
+//!
+//! Compiling one well takes seconds. A server that has none begins with code that was compiled quickly, which answers uploads
+//! and calls and never gets to the disk; the best code is compiled behind that, kept, and takes its place. Then
+//! programs are linked anew when they are called next, and an instance of the former code ends with its next run.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use wasmtime::{InstancePre, Linker, Module, ModuleExport};
 
 use super::super::abi::Shape;
-use super::super::cache::{self, Loaded};
+use super::super::cache::{self, Found, Loaded};
 use super::super::engine::{Class, WASM_PAGE_BYTES};
 use super::super::host::Host;
 use super::super::instance::CoreExports;
 use super::super::limits::TABLE_ELEMENT_BYTES;
 use super::super::prefault::Prefault;
-use super::super::service::{Wasmtime, exports};
+use super::super::service::{Inner, Wasmtime, exports};
 use super::super::{Abi, Refused};
 use super::image::Pagemap;
 use super::modules::{EngineModules, unpacked};
@@ -49,6 +54,8 @@ pub(in super::super) struct Engine {
     /// How much of that the instance that was looked at last had made its own.
     own_bytes: AtomicUsize,
     is_measured: AtomicBool,
+    /// Whether better code has taken its place.
+    is_replaced: AtomicBool,
     pub(super) pagemap: Pagemap,
     /// What is known of the pages that all instances write to, whatever their program.
     pub(in super::super) prefault: Prefault,
@@ -96,6 +103,7 @@ impl Engine {
             ),
             own_bytes: AtomicUsize::new(image_bytes.min(OWN_BYTES_ASSUMED)),
             is_measured: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             pagemap: Pagemap::open(),
             prefault: Prefault::default(),
             pre: linker.instantiate_pre(module)?,
@@ -112,6 +120,11 @@ impl Engine {
         self.is_measured.load(Ordering::Relaxed)
     }
 
+    /// Whether better code has taken its place, so that nothing more is to be begun with it.
+    pub(in super::super) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Acquire)
+    }
+
     /// Takes note of what an instance had made its own.
     pub(super) fn measured(&self, own_bytes: usize) {
         self.is_measured.store(true, Ordering::Relaxed);
@@ -123,8 +136,17 @@ impl Engine {
 /// The engines there are.
 pub(in super::super) struct Languages {
     modules: EngineModules,
-    javascript: OnceCell<Arc<Engine>>,
-    python: OnceCell<Arc<Engine>>,
+    javascript: Codes,
+    python: Codes,
+}
+
+/// One language's engine.
+#[derive(Default)]
+struct Codes {
+    /// What there was first: the best code, or such as was compiled quickly.
+    first: OnceCell<Arc<Engine>>,
+    /// What took its place, if anything did.
+    better: OnceLock<Arc<Engine>>,
 }
 
 impl Languages {
@@ -132,12 +154,12 @@ impl Languages {
     pub(in super::super) fn new(modules: EngineModules) -> Self {
         Self {
             modules,
-            javascript: OnceCell::new(),
-            python: OnceCell::new(),
+            javascript: Codes::default(),
+            python: Codes::default(),
         }
     }
 
-    fn cell(&self, language: Language) -> &OnceCell<Arc<Engine>> {
+    fn codes(&self, language: Language) -> &Codes {
         match language {
             Language::JavaScript => &self.javascript,
             Language::Python => &self.python,
@@ -146,7 +168,8 @@ impl Languages {
 
     /// An engine, if it is linked.
     pub(in super::super) fn get(&self, language: Language) -> Option<Arc<Engine>> {
-        self.cell(language).get().cloned()
+        let codes = self.codes(language);
+        codes.better.get().or_else(|| codes.first.get()).cloned()
     }
 }
 
@@ -173,31 +196,33 @@ impl Wasmtime {
         let sandbox = self.me.upgrade().ok_or_else(gone)?;
         // A task of its own: it must not begin again whenever a client that waits for it goes away.
         let made = tokio::spawn(async move {
-            let cell = sandbox.inner.languages.cell(language);
-            let make = || sandbox.make_engine(language, module);
-            cell.get_or_try_init(make).await.cloned()
+            let codes = sandbox.inner.languages.codes(language);
+            let make = || Arc::clone(&sandbox).make_engine(language, module);
+            codes.first.get_or_try_init(make).await.cloned()
         });
         made.await.map_err(|_| gone())?
     }
 
     /// Makes every engine ready that is not, one after the other. What fails is logged, and tried again by who needs it.
-    pub(crate) async fn ready_engines(&self) {
-        for language in Language::ALL {
-            if self.inner.languages.modules.of(language).is_none() {
-                continue;
+    pub(crate) fn ready_engines(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        // In a box, since an engine that is ready waits for the others before better code is compiled.
+        Box::pin(async move {
+            for language in Language::ALL {
+                if self.inner.languages.modules.of(language).is_none() {
+                    continue;
+                }
+                if let Err(error) = self.engine(language).await {
+                    tracing::warn!(language = language.name(), %error, "a language's engine is not ready");
+                }
             }
-            if let Err(error) = self.engine(language).await {
-                tracing::warn!(language = language.name(), %error, "a language's engine is not ready");
-            }
-        }
+        })
     }
 
     async fn make_engine(
-        &self,
+        self: Arc<Self>,
         language: Language,
         module: Cow<'static, [u8]>,
     ) -> Result<Arc<Engine>, Refused> {
-        let began = Instant::now();
         let mut hasher = blake3::Hasher::new();
         let digest = Digest(
             *hasher
@@ -207,64 +232,122 @@ impl Wasmtime {
                 .as_bytes(),
         );
         self.inner.cache.pin(&digest);
-        let found = self
-            .blocking(move |inner| inner.cache.load(&digest, &inner.engines))
-            .await?;
-        let is_new = found.is_none();
-        let loaded = match found {
-            Some(found) => found.loaded,
-            None => self.compile_engine(language, digest, module).await?,
-        };
-        let Loaded::Module(module) = loaded else {
-            return Err(unusable(language, &"it is no module"));
-        };
-        let linker = &self.inner.large;
-        let engine = Engine::new(language, digest, linker, &module)
-            .map_err(|error| unusable(language, &format!("{error:#}")))?;
-        if is_new {
-            let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(
-                language = language.name(),
-                took_ms,
-                "the language's engine is compiled and ready"
-            );
+        if let Some(module) = self.found_engine(digest).await? {
+            return self.link_engine(language, digest, &module);
         }
-        Ok(Arc::new(engine))
-    }
-
-    async fn compile_engine(
-        &self,
-        language: Language,
-        digest: Digest,
-        module: Cow<'static, [u8]>,
-    ) -> Result<Loaded, Refused> {
-        if self.fetch(digest).await
-            && let Some(found) = self
-                .blocking(move |inner| inner.cache.load(&digest, &inner.engines))
-                .await?
-        {
-            return Ok(found.loaded);
+        let began = Instant::now();
+        let bytes: Arc<[u8]> = self.blocking(move |_| unpacked(&module)).await??.into();
+        if !self.inner.config.engines_ahead {
+            // One command and not a server: it may be gone before better code is there.
+            return self.best_engine(language, digest, bytes).await;
         }
         tracing::info!(
             language = language.name(),
-            "compiling the language's engine, once for this data folder; what needs it waits until that is done"
+            "compiling the language's engine, once for this data folder: what needs it waits for a first version of it"
         );
+        let artefact = self.compile.compile_own(Arc::clone(&bytes), true).await?;
+        let module = self
+            .blocking(move |inner| module_of(language, &artefact, inner))
+            .await??;
+        let engine = self.link_engine(language, digest, &module)?;
+        told(
+            language,
+            began,
+            "a first version of the language's engine is ready",
+        );
+        tokio::spawn(self.replace_engine(language, Arc::clone(&engine), bytes));
+        Ok(engine)
+    }
+
+    /// The module from disk, or from who compiled it before.
+    async fn found_engine(&self, digest: Digest) -> Result<Option<Module>, Refused> {
+        let load = move |inner: &Inner| inner.cache.load(&digest, &inner.engines);
+        let mut found = self.blocking(load).await?;
+        if found.is_none() && self.fetch(digest).await {
+            found = self.blocking(load).await?;
+        }
+        Ok(match found.map(|found| found.loaded) {
+            Some(Loaded::Module(module)) => Some(module),
+            _ => None,
+        })
+    }
+
+    fn link_engine(
+        &self,
+        language: Language,
+        digest: Digest,
+        module: &Module,
+    ) -> Result<Arc<Engine>, Refused> {
+        Engine::new(language, digest, &self.inner.large, module)
+            .map(Arc::new)
+            .map_err(|error| unusable(language, &format!("{error:#}")))
+    }
+
+    /// Puts the best code in the place of `former`. Should that fail, the former serves until the next start.
+    async fn replace_engine(
+        self: Arc<Self>,
+        language: Language,
+        former: Arc<Engine>,
+        bytes: Arc<[u8]>,
+    ) {
+        // Nobody waits for better code, and somebody may wait for another language's first.
+        self.ready_engines().await;
+        let better = match self.best_engine(language, former.digest, bytes).await {
+            Ok(better) => better,
+            Err(error) => {
+                tracing::warn!(language = language.name(), %error, "a language's engine stays slower than it could be");
+                return;
+            }
+        };
+        // In this order: whoever links with the former sees afterwards that it is replaced, and does not keep that.
+        drop(self.inner.languages.codes(language).better.set(better));
+        former.is_replaced.store(true, Ordering::Release);
+        self.inner.programs.remove_replaced();
+    }
+
+    /// The best code, compiled, kept and linked.
+    async fn best_engine(
+        &self,
+        language: Language,
+        digest: Digest,
+        bytes: Arc<[u8]>,
+    ) -> Result<Arc<Engine>, Refused> {
         let began = Instant::now();
-        let bytes = self.blocking(move |_| unpacked(&module)).await??;
-        let artefact = self.compile.compile_own(bytes.into()).await?;
+        let artefact = Arc::new(self.compile.compile_own(bytes, false).await?);
         metrics::compiled(began.elapsed());
-        let artefact = Arc::new(artefact);
         self.offer(digest, SHAPE, Arc::clone(&artefact));
-        self.blocking(move |inner| {
+        let module = self.blocking(move |inner| {
             inner.cache.store(&digest, SHAPE, &artefact);
             match inner.cache.load(&digest, &inner.engines) {
-                Some(found) => Ok(found.loaded),
-                None => cache::from_compiler(&artefact, SHAPE, &inner.engines)
-                    .map_err(|error| unusable(language, &format!("{error:#}"))),
+                Some(Found {
+                    loaded: Loaded::Module(module),
+                    ..
+                }) => Ok(module),
+                _ => module_of(language, &artefact, inner),
             }
-        })
-        .await?
+        });
+        let engine = self.link_engine(language, digest, &module.await??)?;
+        told(
+            language,
+            began,
+            "the language's engine is compiled and ready",
+        );
+        Ok(engine)
     }
+}
+
+/// The module that our compiler's own bytes are.
+fn module_of(language: Language, artefact: &[u8], inner: &Inner) -> Result<Module, Refused> {
+    match cache::from_compiler(artefact, SHAPE, &inner.engines) {
+        Ok(Loaded::Module(module)) => Ok(module),
+        Ok(_) => Err(unusable(language, &"it is no module")),
+        Err(error) => Err(unusable(language, &format!("{error:#}"))),
+    }
+}
+
+fn told(language: Language, began: Instant, what: &str) {
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(language = language.name(), took_ms, "{what}");
 }
 
 fn unusable(language: Language, why: &dyn std::fmt::Display) -> Refused {

@@ -1,6 +1,9 @@
 //! Source of languages, with an engine of a few lines: what it does follows from the last letter of the source.
 
 use std::borrow::Cow;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -88,6 +91,8 @@ fn with(module: Vec<u8>) -> Config {
         },
         prepare_timeout_ms: 300,
         prepare_memory_mib_max: 4,
+        // Compiled once and well, when it is needed.
+        engines_ahead: false,
         ..config()
     }
 }
@@ -356,4 +361,65 @@ async fn uploads_that_come_before_the_engine_wait_for_the_one_that_is_made() {
         sandbox.engine(crate::model::kind::Language::JavaScript)
     );
     assert!(Arc::ptr_eq(&first.ok().unwrap(), &second.ok().unwrap()));
+}
+
+/// All files below `folder`, the largest first.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => files.push((entry.metadata().unwrap().len(), entry.path())),
+            }
+        }
+    }
+    files.sort_unstable_by(|one, other| other.cmp(one));
+    files.into_iter().map(|(_, path)| path).collect()
+}
+
+#[tokio::test]
+async fn code_that_was_compiled_quickly_serves_until_the_best_is_there_and_is_never_kept() {
+    let kept = lab();
+    start(&kept, "f() a", limits()).await.unwrap();
+    let artefact = std::fs::read(&files(&kept.folder.path().join("aot"))[0]).unwrap();
+    let artefact = artefact
+        .strip_suffix(&artefact[artefact.len() - 80..])
+        .unwrap();
+    // A compiler that has it at once when it is to be quick, and otherwise when it may.
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let script = "#!/bin/sh\ncat >/dev/null\nwhile [ $6 = 1 ] && [ ! -e $0.go ]; do sleep 0.01; done\ncat $0.frame\n";
+    let mut frame = vec![0];
+    frame.extend_from_slice(&(artefact.len() as u64).to_le_bytes());
+    frame.extend_from_slice(artefact);
+    std::fs::write(path("compiler.frame"), frame).unwrap();
+    std::fs::write(path("compiler"), script).unwrap();
+    std::fs::set_permissions(path("compiler"), Permissions::from_mode(0o700)).unwrap();
+    let lab = Lab::with(Config {
+        compiler: Compiler::Process(path("compiler")),
+        engines_ahead: true,
+        ..with(engine(2, "1"))
+    });
+    let aot = lab.folder.path().join("aot");
+    let mut former = start(&lab, "f() a", limits()).await.unwrap();
+    let run = former.run(input("{}")).await.unwrap();
+    assert_eq!(run.outcome, answered("[\"a1\"]"));
+    assert!(former.reusable());
+    assert_eq!(files(&aot).len(), 1, "what was made of the source");
+    std::fs::write(path("compiler.go"), "").unwrap();
+    let began = Instant::now();
+    while former.reusable() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(files(&aot).len(), 2);
+    let run = former.run(input("{}")).await.unwrap();
+    assert_eq!(run.outcome, answered("[\"a2\"]"), "it is not cut off");
+    // The next one is of the better code, and is kept.
+    let mut next = start(&lab, "f() a", limits()).await.unwrap();
+    let run = next.run(input("{}")).await.unwrap();
+    assert_eq!(run.outcome, answered("[\"a1\"]"));
+    assert!(next.reusable());
 }
