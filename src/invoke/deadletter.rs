@@ -139,8 +139,8 @@ impl Invoker {
         transaction: Arc<str>,
         admission: Admission,
     ) -> Result<ActivationId, Error> {
-        let (namespace, name) = (caller.namespace.clone(), letter.id.to_string());
         let replay = Replay {
+            letter: letter.id,
             origin: Origin {
                 trigger: letter.trigger.clone(),
                 rule: letter.rule.clone(),
@@ -153,11 +153,18 @@ impl Invoker {
         };
         let id = self.run_once_more(caller, replay).await?;
         metrics::dead_letter(Letter::Replayed);
-        let items = &self.0.store.items;
-        if let Err(error) = items.delete(&namespace, Shelf::DeadLetters, &name).await {
-            tracing::warn!(%namespace, letter = name, %error, "a dead letter was run again and could not be removed");
-        }
         Ok(id)
+    }
+
+    /// Removes a letter about what is promised again; whether it was there. One of which the store does not say counts as there:
+    /// what is promised runs.
+    pub(super) async fn take_letter(&self, namespace: &Namespace, id: ActivationId) -> bool {
+        let (items, name) = (&self.0.store.items, id.to_string());
+        let taken = items.delete(namespace, Shelf::DeadLetters, &name).await;
+        taken.unwrap_or_else(|error| {
+            tracing::warn!(%namespace, letter = name, %error, "a dead letter is run again and could not be removed");
+            true
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::backlog::{Hand, Place};
 use super::deadletter::Origin;
-use super::retry::Shooting;
+use super::retry::{Ran, Shooting};
 use super::trigger::{Fired, Shot, Target};
 use super::{Caller, Invoker};
 use crate::auth::Admission;
@@ -247,8 +247,26 @@ impl Invoker {
         let Some(caller) = &due.caller else {
             return Err(BLOCKED.to_owned());
         };
-        if due.is_recovered && self.is_recorded(caller, id).await {
+        if due.is_recovered
+            && let Some(found) = self.recorded(caller, id).await
+        {
             self.0.queue.cancels().forget(id);
+            let shot = &fired.shots[index];
+            if let (Ok(record), Some(policy)) = (found, shot.retry) {
+                let run = Ran {
+                    caller,
+                    policy,
+                    attempt: 1,
+                    origin: &Origin {
+                        trigger: Some(fired.trigger.clone()),
+                        rule: Some(shot.rule.clone()),
+                        action: shot.action.clone(),
+                    },
+                    arguments: &fired.arguments(),
+                    transaction: &fired.transaction,
+                };
+                self.see_to(run, &record).await;
+            }
             return Ok(None);
         }
         let action = match due.targets.as_ref().map(|targets| targets[index].clone()) {
@@ -344,12 +362,21 @@ impl Invoker {
 
     /// Whether the activation has a record.
     pub(super) async fn is_recorded(&self, caller: &Caller, id: ActivationId) -> bool {
+        self.recorded(caller, id).await.is_some()
+    }
+
+    /// The record of the activation, if it has one; an error is one that cannot be read.
+    pub(super) async fn recorded(
+        &self,
+        caller: &Caller,
+        id: ActivationId,
+    ) -> Option<store::Result<Arc<Activation>>> {
         loop {
             match self.0.store.activations.get(&caller.namespace, id).await {
-                Ok(record) => return record.is_some(),
+                Ok(record) => return record.map(Ok),
                 Err(error @ store::Error::Corrupt(_)) => {
                     tracing::error!(activation = %id, %error, "a record cannot be read");
-                    return true;
+                    return Some(Err(error));
                 }
                 Err(error) => {
                     tracing::warn!(activation = %id, %error, "a fire waits for the store");

@@ -125,12 +125,25 @@ pub(super) struct Shooting {
 
 /// One more run of what was given up.
 pub(super) struct Replay {
+    /// The letter about it.
+    pub(super) letter: ActivationId,
     pub(super) origin: Origin,
     pub(super) arguments: Json,
     /// Runs there were before it.
     pub(super) attempts: u32,
     pub(super) transaction: Arc<str>,
     pub(super) admission: Admission,
+}
+
+/// A run that is to come.
+struct Next {
+    origin: Origin,
+    arguments: Json,
+    transaction: Arc<str>,
+    /// Which one it is to be, from 1.
+    attempt: u32,
+    policy: Policy,
+    pause_ms: u64,
 }
 
 /// How many runs wait for their time, by namespace.
@@ -216,8 +229,8 @@ impl Invoker {
             true => RuleRun::Success,
             false => RuleRun::Failure,
         });
-        if !is_success && let Some(policy) = shooting.policy {
-            let failed = Failed {
+        if let Some(policy) = shooting.policy {
+            let ran = Ran {
                 caller,
                 policy,
                 attempt: shooting.attempt,
@@ -225,21 +238,24 @@ impl Invoker {
                 arguments: &shooting.arguments,
                 transaction: &shooting.transaction,
             };
-            self.failed(failed, &ended).await;
+            self.see_to(ran, &ended).await;
         }
         None
     }
 
-    /// Sees to it that a failed run is tried again, or kept as a dead letter.
-    async fn failed(&self, failed: Failed<'_>, record: &Activation) {
-        let Failed {
+    /// Sees to what follows a run: one that failed is tried again, or kept as a dead letter.
+    pub(super) async fn see_to(&self, ran: Ran<'_>, record: &Activation) {
+        if record.response.status == Status::Success {
+            return;
+        }
+        let Ran {
             caller,
             policy,
             attempt,
             origin,
             arguments,
             transaction,
-        } = failed;
+        } = ran;
         let waiting = policy
             .pause_ms(attempt)
             .and_then(|pause_ms| Some((pause_ms, self.wait_in_line(&caller.namespace)?)));
@@ -248,22 +264,15 @@ impl Invoker {
                 .await;
             return;
         };
-        let again = Again {
-            retry: 1,
-            id: new_id(),
-            namespace: caller.namespace.clone(),
-            subject: caller.subject.clone(),
-            api_key: caller.api_key.as_ref().map(|key| key.to_string()),
-            trigger: origin.trigger.clone(),
-            rule: origin.rule.clone(),
-            action: origin.action.clone(),
+        let next = Next {
+            origin: origin.clone(),
             arguments: arguments.clone(),
+            transaction: Arc::clone(transaction),
             attempt: attempt + 1,
             policy,
-            due: Timestamp(Timestamp::now().millis() + pause_ms),
-            transaction: Arc::clone(transaction),
-            record: caller.record,
+            pause_ms,
         };
+        let again = Again::new(caller, next);
         let Ok(bytes) = serde_json::to_vec(&again) else {
             return;
         };
@@ -287,7 +296,8 @@ impl Invoker {
         tokio::spawn(this.try_again(again, 0, caller, waiting, None));
     }
 
-    /// Promises one more run: it is in the log of accepted work when this returns, and begins at once.
+    /// Promises one more run: it is in the log of accepted work when this returns, and begins at once. Who replays a letter
+    /// that another replays at the same moment is told of a conflict: it runs once more, not twice.
     pub(super) async fn run_once_more(
         &self,
         caller: Caller,
@@ -295,41 +305,38 @@ impl Invoker {
     ) -> Result<ActivationId, Error> {
         let waiting = self.wait_in_line(&caller.namespace);
         let waiting = waiting.ok_or(Refusal::Backlog { retry_after_s: 1 })?;
-        let Replay {
-            origin,
-            arguments,
-            attempts,
-            transaction,
-            admission,
-        } = replay;
-        let again = Again {
-            retry: 1,
-            id: new_id(),
-            namespace: caller.namespace.clone(),
-            subject: caller.subject.clone(),
-            api_key: caller.api_key.as_ref().map(|key| key.to_string()),
-            trigger: origin.trigger,
-            rule: origin.rule,
-            action: origin.action,
-            arguments,
-            attempt: attempts.saturating_add(1),
+        let next = Next {
+            origin: replay.origin,
+            arguments: replay.arguments,
+            transaction: replay.transaction,
+            attempt: replay.attempts.saturating_add(1),
             policy: Policy::LAST,
-            due: Timestamp::now(),
-            transaction,
-            record: caller.record,
+            pause_ms: 0,
         };
+        let again = Again::new(&caller, next);
         let id = again.id;
         let bytes = serde_json::to_vec(&again).map_err(|e| Error::Unavailable(e.to_string()))?;
-        let accepted = &self.0.store.accepted;
-        accepted
-            .accept(&again.namespace, id, bytes::Bytes::from(bytes))
-            .await?;
-        // Until it is in the queue, it can be waited for and cancelled here.
-        self.0.waits.hold(&again.namespace, id, Box::new(()));
         let this = self.clone();
-        let caller = Some(Arc::new(caller));
-        tokio::spawn(this.try_again(again, 0, caller, waiting, Some(admission)));
-        Ok(id)
+        // On its own: whoever asked may go away in between.
+        let promised = tokio::spawn(async move {
+            let accepted = &this.0.store.accepted;
+            accepted
+                .accept(&again.namespace, id, bytes::Bytes::from(bytes))
+                .await?;
+            if !this.take_letter(&again.namespace, replay.letter).await {
+                accepted.settle(id);
+                return Err(store::Error::Conflict.into());
+            }
+            // Until it is in the queue, it can be waited for and cancelled here.
+            this.0.waits.hold(&again.namespace, id, Box::new(()));
+            let caller = Some(Arc::new(caller));
+            let admission = Some(replay.admission);
+            tokio::spawn(this.try_again(again, 0, caller, waiting, admission));
+            Ok(id)
+        });
+        promised
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(error.to_string())))
     }
 
     /// A place among the namespace's runs that wait for their time.
@@ -390,7 +397,21 @@ impl Invoker {
         admission: Option<Admission>,
     ) {
         let (id, origin) = (again.id, again.origin());
-        if begun > 0 && self.is_recorded(&caller, id).await {
+        if begun > 0
+            && let Some(found) = self.recorded(&caller, id).await
+        {
+            // It ended after whoever had promised it: what follows it was perhaps not seen to.
+            if let Ok(record) = found {
+                let ran = Ran {
+                    caller: &caller,
+                    policy: again.policy,
+                    attempt: again.attempt,
+                    origin: &origin,
+                    arguments: &again.arguments,
+                    transaction: &again.transaction,
+                };
+                self.see_to(ran, &record).await;
+            }
             return;
         }
         let action = loop {
@@ -491,6 +512,26 @@ impl Invoker {
 }
 
 impl Again {
+    /// The entry of `next`, for `caller` and under a new id.
+    fn new(caller: &Caller, next: Next) -> Self {
+        Self {
+            retry: 1,
+            id: new_id(),
+            namespace: caller.namespace.clone(),
+            subject: caller.subject.clone(),
+            api_key: caller.api_key.as_ref().map(|key| key.to_string()),
+            trigger: next.origin.trigger,
+            rule: next.origin.rule,
+            action: next.origin.action,
+            arguments: next.arguments,
+            attempt: next.attempt,
+            policy: next.policy,
+            due: Timestamp(Timestamp::now().millis() + next.pause_ms),
+            transaction: next.transaction,
+            record: caller.record,
+        }
+    }
+
     fn origin(&self) -> Origin {
         Origin {
             trigger: self.trigger.clone(),
@@ -506,14 +547,15 @@ fn is_shut(caller: &Caller) -> bool {
     limits.invocations_per_minute == 0 || limits.concurrent_invocations == 0
 }
 
-/// A run that did not succeed.
-struct Failed<'a> {
-    caller: &'a Caller,
-    policy: Policy,
-    attempt: u32,
-    origin: &'a Origin,
-    arguments: &'a Json,
-    transaction: &'a Arc<str>,
+/// A run that has ended.
+pub(super) struct Ran<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) policy: Policy,
+    /// Which one it was, from 1.
+    pub(super) attempt: u32,
+    pub(super) origin: &'a Origin,
+    pub(super) arguments: &'a Json,
+    pub(super) transaction: &'a Arc<str>,
 }
 
 #[cfg(test)]

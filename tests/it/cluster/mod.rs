@@ -10,6 +10,7 @@ mod deliveries;
 mod forms;
 mod full;
 mod kills;
+mod letters;
 mod limits;
 mod live;
 mod load;

@@ -34,6 +34,8 @@ struct Seen {
     runs: Vec<Run>,
     /// By kind: at one time now, and at most.
     counts: HashMap<String, (usize, usize)>,
+    /// Runs are told that they failed.
+    fails: bool,
 }
 
 /// See the module.
@@ -77,6 +79,11 @@ impl Counter {
     /// Parameters for a run of `ms` milliseconds that counts among those of the kind `of`.
     pub(crate) fn params(&self, of: &str, ms: u64) -> Value {
         json!({ "fetch": format!("http://{}/run?of={of}&ms={ms}", self.address) })
+    }
+
+    /// Whether runs that end from now on fail, or succeed.
+    pub(crate) fn let_fail(&self, fails: bool) {
+        self.seen.lock().expect("not poisoned").fails = fails;
     }
 
     /// All runs so far, as they began.
@@ -181,13 +188,14 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
             Ok(0) | Err(_) => break true,
         }
     };
-    {
+    let status = {
         let mut seen = seen.lock().expect("not poisoned");
         let run = &mut seen.runs[index];
         run.ended = Some(Instant::now());
         run.broke = broke;
         seen.counts.entry(of).or_default().0 -= 1;
-    }
-    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
-    drop(stream.get_mut().write_all(answer));
+        if seen.fails { "500 No" } else { "200 OK" }
+    };
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+    drop(stream.get_mut().write_all(answer.as_bytes()));
 }
