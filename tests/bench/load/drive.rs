@@ -169,6 +169,18 @@ pub(crate) async fn open(
     rate: f64,
     length: Duration,
 ) -> Result<Sample> {
+    open_after(Duration::ZERO, addr, call, connections, rate, length).await
+}
+
+/// As [`open`]; what is due in the first `lead` is sent and not counted: that is when all connections are new.
+pub(crate) async fn open_after(
+    lead: Duration,
+    addr: SocketAddr,
+    call: &Call,
+    connections: usize,
+    rate: f64,
+    length: Duration,
+) -> Result<Sample> {
     let idle = connect(addr, connections).await?;
     let lanes = Arc::new(Mutex::new(Lanes {
         idle,
@@ -178,7 +190,8 @@ pub(crate) async fn open(
     let tally = Tally::new()?;
     let mut tasks = JoinSet::new();
     let start = Instant::now();
-    let mut ticks = pacer::ticks(start, rate, length);
+    let counted = start + lead;
+    let mut ticks = pacer::ticks(start, rate, lead + length);
     while let Some(due) = ticks.recv().await {
         let idle = {
             let mut lanes = lanes.lock();
@@ -191,7 +204,7 @@ pub(crate) async fn open(
         if let Some(connection) = idle {
             tasks.spawn(lane(
                 connection,
-                due,
+                (due, counted),
                 call.clone(),
                 lanes.clone(),
                 tally.clone(),
@@ -200,20 +213,22 @@ pub(crate) async fn open(
         while tasks.try_join_next().is_some() {}
     }
     tasks.join_all().await;
-    Ok(Tally::sample(&tally, start.elapsed()))
+    Ok(Tally::sample(&tally, counted.elapsed()))
 }
 
 /// Sends what is due, then what came due meanwhile and found no connection; then the connection is idle.
 async fn lane(
     mut connection: Connection,
-    mut due: Instant,
+    (mut due, counted): (Instant, Instant),
     call: Arc<Call>,
     lanes: Arc<Mutex<Lanes>>,
     tally: Arc<Mutex<Tally>>,
 ) {
     loop {
         let answer = connection.call(&call).await;
-        tally.lock().note(answer, due);
+        if due >= counted || answer.is_err() {
+            tally.lock().note(answer, due);
+        }
         let mut lanes = lanes.lock();
         match lanes.late.pop_front() {
             Some(late) => due = late,
