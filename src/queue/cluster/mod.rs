@@ -166,6 +166,8 @@ struct Shared {
     calls: Mutex<VecDeque<overdue::Calls>>,
     /// There is something to send.
     work: Notify,
+    /// How often something came to be sent.
+    errands: AtomicU64,
     /// Entries taken so far.
     taken: AtomicUsize,
     /// Works that were taken and wait for a place among those of their namespace.
@@ -253,6 +255,7 @@ impl ClusterQueue {
             stopping: Mutex::default(),
             calls: Mutex::default(),
             work: Notify::new(),
+            errands: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             awaiting: AtomicUsize::new(0),
             sending: AtomicBool::new(false),
@@ -468,6 +471,7 @@ impl Shared {
             lane.used = Instant::now();
             lane.out.push(Outgoing { work, answer });
         });
+        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
         Ok(answered)
     }
@@ -490,6 +494,7 @@ impl Shared {
                 lane.used = Instant::now();
             }
         });
+        self.errands.fetch_add(1, Ordering::Relaxed);
         self.work.notify_one();
     }
 
