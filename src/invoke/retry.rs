@@ -389,6 +389,25 @@ impl Invoker {
         })
     }
 
+    /// Whether a run of it ended after whoever had promised it; then what follows it, which was perhaps not seen to, is.
+    async fn has_ended(&self, again: &Again, caller: &Caller) -> bool {
+        let Some(found) = self.recorded(caller, again.id).await else {
+            return false;
+        };
+        if let Ok(record) = found {
+            let ran = Ran {
+                caller,
+                policy: again.policy,
+                attempt: again.attempt,
+                origin: &again.origin(),
+                arguments: &again.arguments,
+                transaction: &again.transaction,
+            };
+            self.see_to(ran, &record).await;
+        }
+        true
+    }
+
     async fn run_again(
         &self,
         again: &Again,
@@ -397,21 +416,7 @@ impl Invoker {
         admission: Option<Admission>,
     ) {
         let (id, origin) = (again.id, again.origin());
-        if begun > 0
-            && let Some(found) = self.recorded(&caller, id).await
-        {
-            // It ended after whoever had promised it: what follows it was perhaps not seen to.
-            if let Ok(record) = found {
-                let ran = Ran {
-                    caller: &caller,
-                    policy: again.policy,
-                    attempt: again.attempt,
-                    origin: &origin,
-                    arguments: &again.arguments,
-                    transaction: &again.transaction,
-                };
-                self.see_to(ran, &record).await;
-            }
+        if begun > 0 && self.has_ended(again, &caller).await {
             return;
         }
         let action = loop {
