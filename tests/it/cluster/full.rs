@@ -11,12 +11,12 @@ const WAIT_MAX_MS: u64 = 1_500;
 
 #[test]
 fn work_that_a_full_node_is_told_of_begins_on_another_within_its_patience() {
-    const RUNS_MAX: u32 = 4;
+    const RUNS_MAX: usize = 4;
     const ACTIONS: usize = 20;
     let (redis, counter) = (Redis::start(), Counter::start());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let per_core = usize::try_from(RUNS_MAX).expect("small").div_ceil(cores);
-    let runs_max = u32::try_from(per_core * cores).expect("small");
+    let per_core = RUNS_MAX.div_ceil(cores);
+    let runs_max = per_core * cores;
     let more = format!("{}[worker]\nruns_per_core = {per_core}\n", counter.egress());
     let nodes = Nodes::start(&redis.url(), &["front", "worker", "worker"], 2, &more);
     // No namespace has all of a node.

@@ -59,7 +59,7 @@ fn a_letter_is_replayed_through_another_node_exactly_once() {
         (letter["rule"].as_str(), &letter["trigger"]),
         (Some("r"), &json!("t"))
     );
-    assert_eq!(letters(&other), [letter.clone()]);
+    assert_eq!(letters(&other), std::slice::from_ref(&letter));
     assert_eq!(counter.by_id()[&second].len(), 1);
     assert_eq!(counter.runs().len(), 2);
 

@@ -229,12 +229,17 @@ impl Server {
         kill_process(id.expect("a process id"), signal).expect("our own child");
     }
 
-    /// Whether at least `count` activations run now.
-    pub(crate) fn runs_at_least(&self, count: u32) -> bool {
+    /// How many activations run now; those whose instance is being started are among them.
+    pub(crate) fn runs(&self) -> usize {
         let metrics = self.client().get("/metrics").text();
         let mut lines = metrics.lines();
-        let runs = lines.find_map(|line| line.strip_prefix("wisp_runs ")?.parse::<f64>().ok());
-        runs.is_some_and(|runs| runs >= f64::from(count))
+        let runs = lines.find_map(|line| line.strip_prefix("wisp_runs ")?.parse().ok());
+        runs.expect("a count of the runs")
+    }
+
+    /// Whether at least `count` activations run now.
+    pub(crate) fn runs_at_least(&self, count: usize) -> bool {
+        self.runs() >= count
     }
 
     /// As a crash of the machine's power would, but for what the kernel holds.
