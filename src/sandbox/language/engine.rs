@@ -6,10 +6,11 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use tokio::sync::OnceCell;
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use wasmtime::{InstancePre, Linker, Module, ModuleExport};
 
@@ -143,10 +144,10 @@ pub(in super::super) struct Languages {
 /// One language's engine.
 #[derive(Default)]
 struct Codes {
-    /// What there was first: the best code, or such as was compiled quickly.
-    first: OnceCell<Arc<Engine>>,
-    /// What took its place, if anything did.
-    better: OnceLock<Arc<Engine>>,
+    /// What there is: the best code, or such as was compiled quickly, which goes with its last instance once it is replaced.
+    now: RwLock<Option<Arc<Engine>>>,
+    /// Held by whoever makes the first.
+    making: Mutex<()>,
 }
 
 impl Languages {
@@ -168,8 +169,7 @@ impl Languages {
 
     /// An engine, if it is linked.
     pub(in super::super) fn get(&self, language: Language) -> Option<Arc<Engine>> {
-        let codes = self.codes(language);
-        codes.better.get().or_else(|| codes.first.get()).cloned()
+        self.codes(language).now.read().clone()
     }
 }
 
@@ -196,9 +196,15 @@ impl Wasmtime {
         let sandbox = self.me.upgrade().ok_or_else(gone)?;
         // A task of its own: it must not begin again whenever a client that waits for it goes away.
         let made = tokio::spawn(async move {
-            let codes = sandbox.inner.languages.codes(language);
-            let make = || Arc::clone(&sandbox).make_engine(language, module);
-            codes.first.get_or_try_init(make).await.cloned()
+            let languages = &sandbox.inner.languages;
+            let codes = languages.codes(language);
+            let _one_at_a_time = codes.making.lock().await;
+            if let Some(engine) = languages.get(language) {
+                return Ok(engine);
+            }
+            let engine = Arc::clone(&sandbox).make_engine(language, module).await?;
+            *codes.now.write() = Some(Arc::clone(&engine));
+            Ok(engine)
         });
         made.await.map_err(|_| gone())?
     }
@@ -290,7 +296,7 @@ impl Wasmtime {
         former: Arc<Engine>,
         bytes: Arc<[u8]>,
     ) {
-        // Nobody waits for better code, and somebody may wait for another language's first.
+        // Nobody waits for better code, and somebody may wait for another language's first. Afterwards this one's is in place.
         self.ready_engines().await;
         let better = match self.best_engine(language, former.digest, bytes).await {
             Ok(better) => better,
@@ -300,7 +306,7 @@ impl Wasmtime {
             }
         };
         // In this order: whoever links with the former sees afterwards that it is replaced, and does not keep that.
-        drop(self.inner.languages.codes(language).better.set(better));
+        *self.inner.languages.codes(language).now.write() = Some(better);
         former.is_replaced.store(true, Ordering::Release);
         self.inner.programs.remove_replaced();
     }

@@ -408,12 +408,10 @@ async fn code_that_was_compiled_quickly_serves_until_the_best_is_there_and_is_ne
     assert_eq!(run.outcome, answered("[\"a1\"]"));
     assert!(former.reusable());
     assert_eq!(files(&aot).len(), 1, "what was made of the source");
+    let quick = lab.sandbox.engine(crate::model::kind::Language::JavaScript);
+    let quick = Arc::downgrade(&quick.await.unwrap());
     std::fs::write(path("compiler.go"), "").unwrap();
-    let began = Instant::now();
-    while former.reusable() {
-        assert!(began.elapsed() < Duration::from_secs(20));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| !former.reusable()).await;
     assert_eq!(files(&aot).len(), 2);
     let run = former.run(input("{}")).await.unwrap();
     assert_eq!(run.outcome, answered("[\"a2\"]"), "it is not cut off");
@@ -422,4 +420,15 @@ async fn code_that_was_compiled_quickly_serves_until_the_best_is_there_and_is_ne
     let run = next.run(input("{}")).await.unwrap();
     assert_eq!(run.outcome, answered("[\"a1\"]"));
     assert!(next.reusable());
+    drop(former);
+    until(|| quick.strong_count() == 0).await;
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
