@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    ECHO, SLEEP, Server, Tenant, annotation, binary, counts, eventually, id_of, is_root, pause,
-    run_to_end,
+    Counter, ECHO, SLEEP, Server, Tenant, annotation, binary, counts, eventually, id_of, is_root,
+    pause, run_to_end,
 };
 
 fn rows(tenant: &Tenant) -> Vec<Value> {
@@ -201,15 +201,14 @@ fn what_was_told_to_stop_stays_stopped_whenever_the_server_is_killed() {
 
 #[test]
 fn at_most_once_is_not_run_again_but_recorded() {
-    let server = Server::start("");
+    let counter = Counter::start();
+    let server = Server::start(&counter.egress());
     let tenant = server.tenant();
-    tenant.put_action_with(
-        "a",
-        SLEEP,
-        json!({ "annotations": [{ "key": "at-most-once", "value": true }] }),
-    );
-    let id = tenant.fire("a", &json!({ "ms": 2000 }));
-    running(&server);
+    let once = json!({ "annotations": [{ "key": "at-most-once", "value": true }] });
+    Counter::put_action(&tenant, "a", once);
+    let id = tenant.fire("a", &counter.params("a", 2000));
+    // In its guest: a run is counted before it is noted to have begun, and one that is not is begun again.
+    eventually("it runs", || (counter.now("a") == 1).then_some(()));
     let server = server.crash_and_restart();
     let record = at(&tenant, &server).awaited(&id);
     assert_ne!(record["response"]["status"], "success", "{record}");

@@ -85,12 +85,19 @@ fn story(name: &str, mut set: Set, change: impl FnOnce() -> i64) {
         load.call(tenant, "counted", &counter.params("a", 20));
         pause(Duration::from_millis(50));
     }
-    eventually("what the dead node ran is run elsewhere", || {
+    // What is long by the former clock is cut to a lease by whoever looks, and it may take several looks.
+    let leases = if moved_ms < 0 { 10 } else { 3 };
+    let all_again = || {
         let by_id = counter.by_id();
         let mut broken = by_id.values().filter(|runs| runs[0].broke).peekable();
-        broken.peek()?;
-        broken.all(|runs| runs.len() > 1).then_some(())
-    });
+        broken.peek().is_some() && broken.all(|runs| runs.len() > 1)
+    };
+    while !all_again() {
+        let waits = began.elapsed();
+        let due = Duration::from_secs(leases * LEASE_S);
+        assert!(waits < due, "what the dead node ran waits for {waits:?}");
+        pause(Duration::from_millis(10));
+    }
     let again = began.elapsed();
     // Records of both calls that were waited for, and of fires, are nobody's of the load.
     for id in load.ids() {
@@ -117,8 +124,6 @@ fn story(name: &str, mut set: Set, change: impl FnOnce() -> i64) {
     assert_eq!((twice.len(), taken), (0, 0));
     assert_eq!(counter.overlaps(), []);
     assert!(counter.most("limited") <= 2, "its limit was passed");
-    // A lease in which nothing is taken over, after one that the dead had in any case.
-    assert!(again < Duration::from_secs(3 * LEASE_S), "{again:?}");
     for index in 0..2 {
         assert!(!nodes.at(index).log().contains("the lease was lost"));
     }
