@@ -170,11 +170,13 @@ impl Members {
     /// Whether the lease of a node holds, as far as is known here. Who is not known may live all the same.
     pub(crate) fn is_known_to_live(&self, node: &Node, id: &str) -> bool {
         let now_ms = node.redis_now_ms();
-        let asked = self.asked.read().get(id).is_some_and(|ends| *ends > now_ms);
-        asked || {
+        // One that ends later than any can is by another clock.
+        let latest_ms = now_ms.saturating_add(super::millis(node.config.lease() * 2));
+        let holds = |ends_ms: u64| ends_ms > now_ms && ends_ms <= latest_ms;
+        let asked = self.asked.read().get(id).copied();
+        asked.is_some_and(holds) || {
             let view = self.view();
-            view.get(id)
-                .is_some_and(|facts| facts.lease_ends_ms > now_ms)
+            view.get(id).is_some_and(|facts| holds(facts.lease_ends_ms))
         }
     }
 

@@ -223,8 +223,9 @@ impl Fence {
 struct Clock {
     /// As of an answer: milliseconds there, and when that was here.
     told: Option<(u64, Instant)>,
-    /// When it was last found to be another than it was.
+    /// When it was last found to be another than it was, and how often that was.
     moved: Option<Instant>,
+    moves: u64,
 }
 
 /// This node.
@@ -326,6 +327,7 @@ impl Node {
                 .max(redis_ms.saturating_sub(most));
             if apart_ms > millis(lease / 2) {
                 clock.moved = Some(now);
+                clock.moves += 1;
                 tracing::warn!(
                     apart_ms,
                     "Redis's clock was set, or is another server's: nothing is taken over from other nodes for a lease"
@@ -339,6 +341,13 @@ impl Node {
     pub(crate) fn takes_over(&self) -> bool {
         let moved = self.clock.lock().moved;
         moved.is_none_or(|moved| moved.elapsed() >= self.config.lease())
+    }
+
+    /// Another number whenever times in Redis may have become those of a former clock: when its clock was found to have moved,
+    /// and a lease later, when whoever had not found out lives no longer.
+    pub(crate) fn clock_era(&self) -> u64 {
+        let moves = self.clock.lock().moves;
+        moves * 2 + u64::from(self.takes_over())
     }
 
     /// About what Redis's clock says now, milliseconds. Good for hints and scores, never for leases.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lane::{self, Hungry, Lane};
-use super::{Lanes, Shared, scripts};
+use super::{Lanes, Shared, clock, scripts};
 use crate::link::{self, Batch, Value, cmd, read};
 use crate::model::Namespace;
 use crate::queue::Key;
@@ -25,8 +25,18 @@ const LANES_MAX: usize = 16;
 pub(super) async fn go_on(shared: Arc<Shared>) {
     let mut taken = shared.taken.load(Ordering::Relaxed);
     let mut pause = Duration::from_millis(20);
+    let mut era = None;
     loop {
         tokio::time::sleep(pause).await;
+        let now = shared.node.clock_era();
+        if era != Some(now) {
+            match clock::shorten(&shared.link, &shared.prefix, &shared.node).await {
+                Ok(_) => era = Some(now),
+                Err(error) => {
+                    tracing::debug!(%error, "times by another clock are looked for again");
+                }
+            }
+        }
         if shared.room() > 0
             && let Err(error) = look(&shared).await
         {
@@ -45,11 +55,7 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
 async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     // Redis's own time may be a little ahead of what we believe.
     let now_ms = shared.node.redis_now_ms().saturating_sub(PATIENCE_MIN_MS);
-    // Nothing is put off for longer than a lease: what is due later than that is so by another clock, and due now.
-    let lease_ms = u64::try_from(shared.node.config.lease().as_millis()).unwrap_or(u64::MAX);
-    let latest_ms = now_ms.saturating_add(lease_ms.saturating_mul(2));
-    let is_due = |time: u64| time <= now_ms || time > latest_ms;
-    let namespaces = due_namespaces(shared, now_ms, latest_ms).await?;
+    let namespaces = due_namespaces(shared, now_ms).await?;
     if namespaces.is_empty() {
         return Ok(());
     }
@@ -78,16 +84,11 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
             .map(|(name, time)| (name, time as u64))
             .collect();
         let earliest = lanes.first().map(|(_, time)| *time);
-        if earliest.is_none_or(|time| !is_due(time)) {
+        if earliest.is_none_or(|time| time > now_ms) {
             repair(shared, namespace, earliest, &mut moved);
             repaired.push(namespace);
         }
-        let due = lanes.into_iter().filter(|(_, time)| is_due(*time));
-        // Whoever looks first takes those by another clock: nobody can tell for how long they have been due.
-        let due = due.map(|(name, time)| match time > now_ms {
-            true => (name, now_ms.saturating_sub(lease_ms)),
-            false => (name, time),
-        });
+        let due = lanes.into_iter().filter(|(_, time)| *time <= now_ms);
         found.extend(due.filter_map(|(name, time)| {
             let key = lane::parse(&name).filter(|key| key.namespace == *namespace);
             if key.is_none() {
@@ -104,29 +105,16 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     Ok(())
 }
 
-/// The first namespaces with something due by `now_ms`, and those that nothing can be due as late for as it says.
-async fn due_namespaces(
-    shared: &Shared,
-    now_ms: u64,
-    latest_ms: u64,
-) -> link::Result<Vec<Namespace>> {
-    let between = |least: String, most: String| {
-        let mut ask = cmd("ZRANGEBYSCORE");
-        let limit = ask
-            .arg(lane::due(&shared.prefix))
-            .arg(least)
-            .arg(most)
-            .arg("LIMIT");
-        limit.arg(0).arg(NAMESPACES_MAX);
-        ask
-    };
-    let mut asks = Batch::default();
-    asks.push(between("-inf".to_owned(), now_ms.to_string()));
-    asks.push(between(format!("({latest_ms}"), "+inf".to_owned()));
-    let mut namespaces: Vec<String> = Vec::new();
-    for answer in shared.link.run(&asks).await? {
-        namespaces.extend(read::<Vec<String>>(answer?).unwrap_or_default());
-    }
+/// The first namespaces with something due by `now_ms`.
+async fn due_namespaces(shared: &Shared, now_ms: u64) -> link::Result<Vec<Namespace>> {
+    let mut ask = cmd("ZRANGEBYSCORE");
+    let limit = ask
+        .arg(lane::due(&shared.prefix))
+        .arg("-inf")
+        .arg(now_ms)
+        .arg("LIMIT");
+    limit.arg(0).arg(NAMESPACES_MAX);
+    let namespaces: Vec<String> = shared.link.query(&ask).await?;
     let parsed = namespaces
         .iter()
         .filter_map(|name| Namespace::parse(name).ok());

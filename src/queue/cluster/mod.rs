@@ -16,6 +16,7 @@
 //! - a node that lost its lease forgets what it had pulled, and its runs end without a trace: see [`Fence`];
 //! - calls are handed over past the stream only when nothing waits there that came before.
 
+mod clock;
 mod due;
 mod entry;
 mod face;
@@ -28,8 +29,6 @@ mod packet;
 mod pulled;
 mod scripts;
 mod standing;
-#[cfg(test)]
-mod tests;
 mod told;
 
 use std::collections::{HashMap, HashSet, VecDeque};

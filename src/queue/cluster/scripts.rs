@@ -174,23 +174,42 @@ pub(super) static PULL: Script = Script::new(
 
 /// Renews what we hold of a lane. Keys: holders. Arguments: our name, lease (ms), slots that we believe are ours.
 ///
+/// A lease that ends later than any can is one by another clock, and ends a lease from now.
 /// Answers 2 where there is something to pull: entries nobody has read, or those of a holder whose lease has ended. Where
 /// somebody removed the key by hand we hold the lane again, with the slots that are in use anyway.
 pub(super) static RENEW: Script = Script::new(
     "local t = redis.call('TIME') \
      local now = t[1] * 1000 + math.floor(t[2] / 1000) \
-     local held, found = ARGV[3] .. ':', 1 \
+     local held, lease, found = ARGV[3] .. ':', tonumber(ARGV[2]), 1 \
      local all = redis.call('HGETALL', KEYS[1]) \
      for i = 1, #all, 2 do \
        if all[i] == ARGV[1] then held = all[i + 1] \
        elseif all[i] == '#e' then if tonumber(all[i + 1]) > 0 then found = 2 end \
        else \
-         local deadline = string.match(all[i + 1], ':(%d+)$') \
-         if deadline and (tonumber(deadline) < now or tonumber(deadline) > now + 2 * ARGV[2]) then found = 2 end \
+         local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
+         if slots and tonumber(deadline) < now then found = 2 \
+         elseif slots and tonumber(deadline) > now + 2 * lease then \
+           redis.call('HSET', KEYS[1], all[i], slots .. ':' .. (now + lease)) \
+         end \
        end \
      end \
-     redis.call('HSET', KEYS[1], ARGV[1], string.match(held, '^(%d+)') .. ':' .. (now + ARGV[2])) \
+     redis.call('HSET', KEYS[1], ARGV[1], string.match(held, '^(%d+)') .. ':' .. (now + lease)) \
      return found",
+);
+
+/// Ends leases of a lane that end later than any can, and so are by another clock, a lease from now. Keys: holders.
+/// Arguments: lease (ms).
+pub(super) static SHORTEN: Script = Script::new(
+    "local t = redis.call('TIME') \
+     local now = t[1] * 1000 + math.floor(t[2] / 1000) \
+     local lease = tonumber(ARGV[1]) \
+     local all = redis.call('HGETALL', KEYS[1]) \
+     for i = 1, #all, 2 do \
+       local slots, deadline = string.match(all[i + 1], '^(%d+):(%d+)$') \
+       if slots and tonumber(deadline) > now + 2 * lease then \
+         redis.call('HSET', KEYS[1], all[i], slots .. ':' .. (now + lease)) \
+       end \
+     end",
 );
 
 /// Gives slots back, or the whole lane. Keys: stream, holders, begun. Arguments: our name, slots kept (-1: give up the lane).
