@@ -51,6 +51,7 @@ fn a_fail_over_by_sentinel_loses_only_what_the_replica_had_not_got() {
         });
         master.kill();
         let gone = Instant::now();
+        sentinel.fail_over();
         eventually("the replica is the master", || {
             replica.cli(&["ROLE"]).starts_with("master").then_some(())
         });

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use super::Tenant;
 use super::zip::base64;
 
+/// How often it is looked whether runs that are held may end.
+const HELD_LOOK: Duration = Duration::from_millis(20);
+
 /// Runs shorter than this overlap by the clocks of two threads alone.
 const BLUR: Duration = Duration::from_millis(5);
 
@@ -36,6 +39,8 @@ struct Seen {
     counts: HashMap<String, (usize, usize)>,
     /// Runs are told that they failed.
     fails: bool,
+    /// Runs of no given length may end.
+    lets_go: bool,
 }
 
 /// See the module.
@@ -79,6 +84,16 @@ impl Counter {
     /// Parameters for a run of `ms` milliseconds that counts among those of the kind `of`.
     pub(crate) fn params(&self, of: &str, ms: u64) -> Value {
         json!({ "fetch": format!("http://{}/run?of={of}&ms={ms}", self.address) })
+    }
+
+    /// Parameters for a run of that kind that goes on until [`Counter::let_go`].
+    pub(crate) fn held_params(&self, of: &str) -> Value {
+        json!({ "fetch": format!("http://{}/run?of={of}", self.address) })
+    }
+
+    /// Ends the runs that are held.
+    pub(crate) fn let_go(&self) {
+        self.seen.lock().expect("not poisoned").lets_go = true;
     }
 
     /// Whether runs that end from now on fail, or succeed.
@@ -156,7 +171,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
     let (Some(id), Some(of)) = (option("id"), option("of")) else {
         return;
     };
-    let ms = option("ms").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let ms: Option<u64> = option("ms").map(|text| text.parse().expect("milliseconds"));
     let mut head = String::new();
     while stream.read_line(&mut head).unwrap_or(0) > 2 {
         head.clear();
@@ -175,16 +190,20 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
         });
         seen.runs.len() - 1
     };
-    let until = began + Duration::from_millis(ms);
+    let until = ms.map(|ms| began + Duration::from_millis(ms));
     let broke = loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = match until {
+            Some(until) => until.saturating_duration_since(Instant::now()),
+            None if seen.lock().expect("not poisoned").lets_go => Duration::ZERO,
+            None => HELD_LOOK,
+        };
         if left.is_zero() {
             break false;
         }
         drop(stream.get_ref().set_read_timeout(Some(left)));
         match stream.read(&mut [0; 64]) {
             Ok(1..) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break false,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Ok(0) | Err(_) => break true,
         }
     };

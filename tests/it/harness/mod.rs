@@ -47,14 +47,17 @@ pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Asks until there is an answer, or fails saying what was waited for.
+/// Asks until there is an answer, or fails saying what was waited for. The longer it takes, the less often: asking may cost a
+/// process, which what is waited for then lacks.
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        pause(Duration::from_millis(10));
+        let waits = began.elapsed();
+        assert!(waits < PATIENCE, "{what}: not within {PATIENCE:?}");
+        let next = (waits / 10).clamp(Duration::from_millis(10), Duration::from_millis(100));
+        pause(next);
     }
 }

@@ -93,13 +93,14 @@ impl Redis {
         seconds.expect("seconds") * 1000 + micros.expect("microseconds") / 1000
     }
 
-    /// A sentinel that watches `master` under the name `wisp`, and takes it for dead after half a second.
+    /// A sentinel that watches `master` under the name `wisp`. It takes over when it is told to ([`Redis::fail_over`]): one that
+    /// finds a master dead within a second finds a living one dead as well, where the machine is busy.
     #[track_caller]
     pub(crate) fn sentinel(master: &Self) -> Self {
         let sentinel = Self::new(free_port(), Vec::new(), true);
         let text = format!(
             "port {}\nbind 127.0.0.1\ndir {}\nsentinel monitor wisp 127.0.0.1 {} 1\n\
-             sentinel down-after-milliseconds wisp 500\nsentinel failover-timeout wisp 3000\n",
+             sentinel down-after-milliseconds wisp 60000\nsentinel failover-timeout wisp 3000\n",
             sentinel.port,
             sentinel.folder.path().display(),
             master.port
@@ -107,6 +108,14 @@ impl Redis {
         std::fs::write(sentinel.folder.path().join("sentinel.conf"), text).expect("its file");
         sentinel.start_again();
         sentinel
+    }
+
+    /// Makes the replica the master that this sentinel knows.
+    #[track_caller]
+    pub(crate) fn fail_over(&self) {
+        eventually("the sentinel lets the replica take over", || {
+            (self.cli(&["SENTINEL", "FAILOVER", "wisp"]) == "OK").then_some(())
+        });
     }
 
     fn new(port: u16, options: Vec<String>, is_sentinel: bool) -> Self {
