@@ -6,6 +6,13 @@
 //!
 //! `SMALL_DIR` is a folder on a file system of some 64 MiB, to fill it up.
 
+#[expect(dead_code, reason = "the benchmark uses a part of it")]
+#[path = "../../../src/ahead.rs"]
+mod ahead;
+#[expect(dead_code, reason = "the benchmark speaks to no Redis")]
+#[path = "../../../src/link/mod.rs"]
+mod link;
+#[expect(dead_code, reason = "the benchmark uses a part of the model")]
 #[path = "../../../src/model/mod.rs"]
 pub mod model;
 #[expect(dead_code, reason = "the benchmark uses a part of the store")]
@@ -16,6 +23,17 @@ mod store;
 mod telemetry {
     pub(crate) mod metrics {
         pub(crate) fn committed(_took: std::time::Duration) {}
+    }
+
+    pub(crate) mod cluster {
+        pub(crate) enum Event {
+            Sent,
+            Failed,
+        }
+
+        pub(crate) fn count(_event: Event, _many: usize) {}
+
+        pub(crate) fn round_trip(_took: std::time::Duration) {}
     }
 }
 
@@ -110,7 +128,8 @@ async fn fill_up(small: PathBuf) {
 }
 
 async fn measure(folder: PathBuf) {
-    let (store, keeper) = embedded::open(&embedded::Config::default(), &folder, Arc::default()).expect("opens");
+    let (store, keeper) =
+        embedded::open(&embedded::Config::default(), &folder, Arc::default()).expect("opens");
     println!(
         "{:34} {:>9} {:>10} {:>9} {:>9}",
         "", "per s", "CPU µs/op", "p50 µs", "p99 µs"
@@ -237,14 +256,15 @@ async fn reads(store: &Store) {
         store.entities.get(&entity(number)).await.expect("read");
     })
     .await;
-    let catalog = store::catalog::Catalog::new(Arc::clone(&store.entities), 10_000);
+    let catalog =
+        store::catalog::Catalog::sealing(Arc::clone(&store.entities), 10_000, Arc::default());
     let action = action();
     let fqn = action.fqn.clone();
-    let put = catalog.put_action(action, Some("code".into()), Expect::Absent);
+    let put = catalog.put(action, Some("code".into()), Expect::Absent);
     put.await.expect("new");
     let began = Instant::now();
     for _ in 0..1_000_000 {
-        std::hint::black_box(catalog.cached_action(&fqn));
+        std::hint::black_box(catalog.cached::<model::Action>(&fqn));
     }
     println!("  cached action: {:?}", began.elapsed() / 1_000_000);
     time("record get, newest", async |number| {
@@ -347,11 +367,13 @@ fn action() -> model::Action {
             code: model::Digest::of(b"code"),
             code_size: 4,
             program: model::Digest::of(b"program"),
+            http: false,
         }),
         parameters: model::Parameters::default(),
         limits: model::ActionLimits::default(),
         annotations: Annotations::default(),
         reached: None,
+        revision: 1,
     }
 }
 
