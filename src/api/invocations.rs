@@ -205,15 +205,10 @@ fn caller(parts: &Parts, identity: &Identity, action: &Action, waited_for: bool)
     Caller {
         namespace: identity.namespace.clone(),
         subject: identity.namespace.clone(),
-        api_key: wants_key(action).then(api_key).flatten(),
+        api_key: action.wants_key().then(api_key).flatten(),
         limits: Arc::clone(&identity.limits),
         record: (identity.limits).keep(waited_for, wants_record(&parts.headers)),
     }
-}
-
-/// Whether the caller's key goes along. What is made of several actions passes it on to those that ask for it.
-pub(super) fn wants_key(action: &Action) -> bool {
-    action.exec.code().is_none() || action.annotations.wants_key()
 }
 
 /// Whether a record is asked for even where none is kept.

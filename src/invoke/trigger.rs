@@ -183,10 +183,7 @@ impl Invoker {
             }
             shots.push(shot);
         }
-        let wants_key = |target: &Target| {
-            let action = target.as_ref().ok();
-            action.is_some_and(|action| action.annotations.is_truthy("provide-api-key", true))
-        };
+        let wants_key = |target: &Target| target.as_ref().is_ok_and(|action| action.wants_key());
         let api_key = caller.api_key.as_ref();
         let api_key = api_key.filter(|_| targets.iter().any(wants_key));
         let fired = Fired {

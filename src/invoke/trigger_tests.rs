@@ -452,6 +452,30 @@ async fn after_a_crash_what_has_no_record_runs_again_under_its_id() {
 }
 
 #[tokio::test]
+async fn a_promise_has_the_key_where_what_runs_may_pass_it_on() {
+    for (conducts, kept) in [(true, json!("uuid:key")), (false, Value::Null)] {
+        let rig = rig(Config::default()).await;
+        let mut declines = action("a");
+        let annotations = &mut declines.annotations;
+        annotations.set("provide-api-key", Json::from(false));
+        if conducts {
+            annotations.set("conductor", Json::from(true));
+        }
+        rig.fake.add("a", Script::takes(Duration::from_secs(3600)));
+        rig.put_action(declines).await;
+        let trigger = rig.trigger(&[("r", "a", true)]).await;
+        let fired = rig.invoker.fire(caller(true), Rig::fire(&trigger)).await;
+        fired.expect("accepted").expect("heard");
+        let pending = rig.store.accepted.pending().await.expect("a disk");
+        let [promise] = &pending[..] else {
+            panic!("one promise: {pending:?}")
+        };
+        let promise: Value = serde_json::from_slice(&promise.work).expect("JSON");
+        assert_eq!(promise["api_key"], kept);
+    }
+}
+
+#[tokio::test]
 async fn what_brings_servers_down_is_given_up_and_kept_as_a_letter() {
     let rig = rig(Config::default()).await;
     rig.action("a", Script::takes(Duration::from_secs(3600)))

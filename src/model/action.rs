@@ -210,6 +210,12 @@ impl Action {
         Some(format!("{}/{package}", reached.namespace))
     }
 
+    /// Whether its caller's key goes along. What is made of several actions passes it on to those that ask for it.
+    #[must_use]
+    pub fn wants_key(&self) -> bool {
+        self.exec.code().is_none() || self.annotations.wants_key()
+    }
+
     /// Which text of it this is, from 1.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -3,7 +3,9 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{ECHO, SLEEP, Server, Tenant, annotation, eventually, id_of, pause, shared};
+use crate::harness::{
+    ECHO, SLEEP, Server, Tenant, annotation, eventually, id_of, pause, shared, variable,
+};
 
 /// A trigger `t` with rules `r0`, `r1`, … that run these actions.
 pub(crate) fn trigger(tenant: &Tenant, actions: &[&str]) {
@@ -49,6 +51,30 @@ fn rules_run_what_is_composed_and_what_is_bound_as_well() {
     assert!(results.iter().all(|result| result["x"] == 1), "{results:?}");
     assert!(results[0]["__ow_headers"]["authorization"].is_null());
     assert_eq!(results[2]["from"], "binding", "section 2.10");
+}
+
+#[test]
+fn steps_of_what_a_rule_runs_get_the_key_they_ask_for() {
+    let tenant = shared().tenant();
+    let asks = json!({ "annotations": [{ "key": "provide-api-key", "value": true }] });
+    tenant.put_action_with("a", &variable("__OW_API_KEY"), asks);
+    let sequence = json!({ "exec": { "kind": "sequence", "components": ["/_/a"] } });
+    tenant.put("actions/s", &sequence).expect(200);
+    // It does what the event says, and then answers what that answered.
+    let conducts = json!({ "annotations": [{ "key": "conductor", "value": true }] });
+    tenant.put_action_with("c", ECHO, conducts);
+    let event = json!({ "action": format!("/{}/a", tenant.namespace) });
+    for name in ["s", "c"] {
+        trigger(&tenant, &[name]);
+        let reply = tenant.post("triggers/t", &event).expect(202);
+        let [id] = &ran(&tenant.awaited(&id_of(&reply)))[..] else {
+            panic!("one rule")
+        };
+        let result = &tenant.awaited(id)["response"]["result"];
+        assert_eq!(*result, json!({ "value": tenant.key }), "{name}");
+        tenant.delete("rules/r0").expect(200);
+        tenant.delete("triggers/t").expect(200);
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::actions_put::permit_kind;
 use super::error::{Error, Result};
 use super::extract::payload;
-use super::invocations::{named, wants_key, wants_record};
+use super::invocations::{named, wants_record};
 use super::{Front, edge};
 use crate::auth::{Denied, Identity};
 use crate::invoke::{Answer, Call, Caller, new_id};
@@ -413,7 +413,7 @@ impl Visit<'_> {
             namespace: owner.namespace.clone(),
             subject: owner.namespace.clone(),
             // The owner's, where it is kept so that it can be had again.
-            api_key: match wants_key(&self.found.action) {
+            api_key: match self.found.action.wants_key() {
                 true => self.front.state.keys.api_key(owner),
                 false => None,
             },
