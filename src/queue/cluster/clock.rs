@@ -69,6 +69,9 @@ async fn late<'a>(
     let mut late = Vec::new();
     for (answer, namespace) in link.run(&batch).await?.into_iter().zip(namespaces) {
         // What has another form is not ours: whoever looks there says so.
+        if let Err(link::Error::Unexpected(_)) = answer {
+            continue;
+        }
         let names = link::read::<Vec<String>>(answer?).unwrap_or_default();
         let lanes = names.iter().filter_map(|name| lane::parse(name));
         let lanes: Vec<Key> = lanes.filter(|key| key.namespace == *namespace).collect();
@@ -103,9 +106,10 @@ async fn bring_near(
     of_namespace.arg(then_ms).arg(namespace.as_str());
     batch.push(of_namespace);
     for answer in link.run(&batch).await? {
-        // A lane whose keys are not ours keeps nobody from the others: whoever comes to it says so.
-        if let Err(error @ link::Error::Unavailable(_)) = answer {
-            return Err(error);
+        // Nor are all keys of a lane, which keep nobody from the others then.
+        match answer {
+            Ok(_) | Err(link::Error::Unexpected(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -87,6 +87,18 @@ async fn what_is_due_by_a_clock_that_was_set_back_is_due_in_a_lease_also_behind_
         )
         .await;
     }
+    let strange = Namespace::parse("strange").unwrap();
+    is_due(
+        &link,
+        prefix,
+        &key(&strange, "a"),
+        "dead.0",
+        now_ms + hour_ms,
+    )
+    .await;
+    let mut replace = cmd("SET");
+    replace.arg(lane::due_of(prefix, &strange)).arg("not ours");
+    link.query::<Value>(&replace).await.unwrap();
     assert_eq!(shorten(&link, prefix, &node).await.unwrap(), 120);
     let latest_ms = node.redis_now_ms() + LEASE_MS + 1000;
     for namespace in &namespaces {

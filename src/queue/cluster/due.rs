@@ -71,9 +71,18 @@ async fn look(shared: &Arc<Shared>) -> link::Result<()> {
     let mut found: Vec<(Key, u64)> = Vec::new();
     let (mut moved, mut repaired) = (Batch::default(), Vec::new());
     for (answer, namespace) in shared.link.run(&batch).await?.into_iter().zip(&namespaces) {
-        let Some(lanes) = read::<Vec<(String, f64)>>(answer?) else {
-            continue;
+        let lanes = match answer {
+            // It keeps nobody from what is due in other namespaces, and is looked at again when this one would be.
+            Err(link::Error::Unexpected(error)) => {
+                tracing::error!(error, %namespace, "what Redis holds of a namespace's due list is not ours");
+                let lease_ms = u64::try_from(shared.node.config.lease().as_millis());
+                let later_ms = now_ms.saturating_add(lease_ms.unwrap_or(u64::MAX));
+                repair(shared, namespace, Some(later_ms), &mut moved);
+                continue;
+            }
+            answer => read::<Vec<(String, f64)>>(answer?),
         };
+        let Some(lanes) = lanes else { continue };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -147,6 +147,30 @@ fn keys_deleted_or_replaced_by_hand_are_an_error_for_those_who_need_them_alone()
     });
 }
 
+#[test]
+fn a_due_list_that_is_none_keeps_no_work_of_others_from_being_found() {
+    let (redis, mut nodes, tenant, _) = set_up();
+    let other = nodes.at(0).tenant();
+    other.put_action("a", ECHO);
+    // Nobody can be told of it.
+    nodes.kill(1);
+    let reply = other.post("actions/a", &json!({})).expect(202);
+    let due = format!("faults:q:due:{}", tenant.namespace);
+    redis.cli(&["SET", &due, "not ours"]);
+    redis.cli(&["ZADD", "faults:q:due", "1", &tenant.namespace]);
+    nodes.start_again(1);
+    other.awaited(&crate::harness::id_of(&reply));
+    assert!(
+        nodes
+            .at(1)
+            .log()
+            .contains("what Redis holds of a namespace's due list is not ours")
+    );
+    redis.cli(&["DEL", &due]);
+    tenant.result("a", &json!({ "x": 1 })).expect(200);
+    assert_sound(&nodes);
+}
+
 /// What `wisp serve` says, which must not start.
 #[track_caller]
 fn refused(config: &str) -> String {
