@@ -272,16 +272,16 @@ impl Shared {
             let mut renew = scripts::RENEW.call(&[&lane.keys.holders]);
             renew.arg(&*name).arg(lease_ms).arg(lane.slots);
             batch.call(&scripts::RENEW, renew);
-            kept.push(lane.key.clone());
+            kept.push((lane.key.clone(), lane.missed));
         }
         let Ok(answers) = self.link.run(&batch).await else {
             return false;
         };
         let mut renewed = true;
         let mut moved = Batch::default();
-        for (answer, key) in answers.into_iter().zip(&kept) {
+        for (answer, (key, missed)) in answers.into_iter().zip(&kept) {
             match answer {
-                Ok(Value::Int(2)) => {
+                Ok(answer) if answer == Value::Int(2) || *missed => {
                     let (since_ms, told) = (self.node.redis_now_ms(), true);
                     self.hunger(key, Hungry { since_ms, told });
                 }
@@ -346,7 +346,7 @@ impl Shared {
         if lane.limit == 0 || lane.slots == 0 {
             return None;
         }
-        let entries = u64::try_from(lane.entries).unwrap_or(u64::MAX);
+        let entries = u64::try_from(lane.entries.len()).unwrap_or(u64::MAX);
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         let now = small(busy.max(entries));
         let peak = std::mem::replace(&mut lane.peak, now).max(now);
@@ -468,7 +468,7 @@ impl Shared {
         let is_quiet = || {
             let lanes = self.lanes.lock();
             // What has ended is acked when its record is in Redis, which may be a moment later.
-            let is_acked = lanes.all.values().all(|lane| lane.entries == 0);
+            let is_acked = lanes.all.values().all(|lane| lane.entries.is_empty());
             is_acked && lanes.errands.is_empty() && self.news.lock().is_empty()
         };
         while !is_quiet() {
@@ -495,7 +495,9 @@ impl Shared {
                 Ok(_) => {
                     telemetry::count(Event::HandedBack, ids.len());
                     self.lane(&key, |lane| {
-                        lane.entries = lane.entries.saturating_sub(ids.len());
+                        for id in &ids {
+                            lane.entries.remove(id);
+                        }
                     });
                     let mut batch = Batch::default();
                     self.is_due_now(&key, &mut batch);

@@ -70,6 +70,7 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
             }
             before = now;
         }
+        let epoch = shared.epoch.load(Ordering::Acquire);
         let (batch, sent) = gather(&shared);
         if batch.is_empty() {
             shared.sending.store(false, Ordering::SeqCst);
@@ -77,9 +78,17 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
             shared.work.notified().await;
             continue;
         }
+        let asked = Instant::now();
         match shared.link.run(&batch).await {
             Ok(answers) => {
+                // What was read so long ago, or under a name that was given up, may be others' by now: it is asked for again.
+                let is_late = asked.elapsed() >= shared.node.config.lease() / 2
+                    || epoch != shared.epoch.load(Ordering::Acquire);
                 for (answer, sent) in answers.into_iter().zip(sent) {
+                    let answer = match sent {
+                        Sent::Pull(_) if is_late => Err(late()),
+                        _ => answer,
+                    };
                     took(&shared, sent, answer);
                 }
             }
@@ -92,6 +101,10 @@ pub(super) async fn go_on(shared: Arc<Shared>) {
         }
         shared.rounds.send_modify(|count| *count += 1);
     }
+}
+
+fn late() -> link::Error {
+    link::Error::Unavailable("it answered too late".to_owned())
 }
 
 /// The next batch, and what each of its commands is for.
@@ -303,8 +316,9 @@ fn pull(shared: &Shared, lane: &mut Lane, room: usize, batch: &mut Batch, sent: 
         .arg(room)
         .arg(room.min(READ_MAX))
         .arg(lane.per_slot())
-        .arg(lane.entries)
-        .arg(shared.believed_ms());
+        .arg(lane.entries.len())
+        .arg(shared.believed_ms())
+        .arg(u8::from(lane.missed));
     batch.call(&scripts::PULL, call);
     sent.push(Sent::Pull(lane.key.clone()));
     if !lane.is_held {
@@ -352,7 +366,10 @@ fn took(shared: &Arc<Shared>, sent: Sent, answer: link::Result<Value>) {
             Ok(value) => super::pulled::pulled(shared, &key, value),
             Err(error) => {
                 tracing::debug!(%error, lane = ?key, "a lane could not be read");
-                shared.lane(&key, |lane| lane.own.clear());
+                shared.lane(&key, |lane| {
+                    lane.own.clear();
+                    lane.missed = true;
+                });
                 if matches!(error, link::Error::Unexpected(_) | link::Error::Said(_)) {
                     tracing::error!(%error, lane = ?key, "what Redis holds of a lane is not ours; it is left alone for a while");
                     shared.lane(&key, |lane| lane.shunned = Some(Instant::now() + SHUN));

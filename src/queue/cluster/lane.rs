@@ -1,7 +1,9 @@
 //! What a node knows of one lane.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -93,8 +95,11 @@ pub(super) struct Lane {
     pub(super) slots: u64,
     /// Most runs of the action in the whole cluster; 0 is no limit.
     pub(super) limit: u64,
-    /// Entries read and not acked.
-    pub(super) entries: usize,
+    /// Entries read and not acked, by id.
+    pub(super) entries: HashSet<String, RandomState>,
+    /// Redis may know of entries of ours that we do not: a read was not answered, or too late, or the lane was forgotten. They
+    /// are asked for with the next read.
+    pub(super) missed: bool,
     /// Entries that nobody has read, as last heard. While there are some, calls go behind them.
     pub(super) waiting: u64,
     /// Whether to pull with the next batch, and since when it has been due.
@@ -143,7 +148,8 @@ impl Lane {
             is_held: false,
             slots: 0,
             limit: 0,
-            entries: 0,
+            entries: HashSet::default(),
+            missed: true,
             waiting: 0,
             hungry: None,
             used: Instant::now(),
@@ -170,7 +176,7 @@ impl Lane {
 
     /// Whether this node has as much of it as its slots will soon run.
     pub(super) fn is_full(&self) -> bool {
-        let entries = u64::try_from(self.entries).unwrap_or(u64::MAX);
+        let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
         let most = self.slots.saturating_mul(self.per_slot());
         self.limit > 0 && self.slots == self.limit && entries >= most
     }
@@ -192,7 +198,10 @@ impl Lane {
 
     /// Nothing of it is here, and nothing is on its way.
     pub(super) fn is_unused(&self) -> bool {
-        self.out.is_empty() && self.acks.is_empty() && self.entries == 0 && self.hungry.is_none()
+        self.out.is_empty()
+            && self.acks.is_empty()
+            && self.entries.is_empty()
+            && self.hungry.is_none()
     }
 }
 

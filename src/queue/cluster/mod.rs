@@ -489,7 +489,7 @@ impl Shared {
             lane.acks.push(entry.id.clone());
             lane.payloads.extend(entry.payload.clone());
             if is_ours {
-                lane.entries = lane.entries.saturating_sub(1);
+                lane.entries.remove(&entry.id);
                 lane.used = Instant::now();
             }
         });
@@ -575,7 +575,7 @@ impl Shared {
         let mut lanes = self.lanes.lock();
         for lane in lanes.all.values_mut() {
             lane.is_held = false;
-            lane.entries = 0;
+            lane.entries.clear();
             lane.hungry = None;
             lane.waiting = 0;
             self.set_slots(lane, 0);

@@ -21,10 +21,17 @@ struct Raw {
     version: Option<u16>,
     inline: Option<Bytes>,
     beside: Option<String>,
-    /// Whether it was handed back, so that its delivery does not count.
-    is_handed: bool,
+    /// Whose it was, if it was anybody's.
+    from: String,
     /// How long it had waited when it was read, by the clock of the server that has it: milliseconds.
     waited_ms: u64,
+}
+
+impl Raw {
+    /// Whether it was handed back, or read for us and missed: that delivery does not count.
+    fn was_not_begun(&self, name: &str) -> bool {
+        self.from == "-" || self.from == name
+    }
 }
 
 /// Takes the answer of a pull apart and lets the work be run.
@@ -34,9 +41,15 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
         tracing::error!(lane = ?key, "what a lane's script answered has another form: another release's?");
         return;
     };
-    let (fresh, again) = (raws(fresh, now_ms), raws(again, now_ms));
+    let (fresh, mut again) = (raws(fresh, now_ms), raws(again, now_ms));
+    // What was missed came with what is known.
+    let name = shared.node.name();
+    shared.lane(key, |lane| {
+        let is_known = |id: &String| lane.entries.contains(id) || lane.acks.contains(id);
+        again.retain(|raw| *raw.from != *name || !is_known(&raw.id));
+    });
     let count = fresh.len() + again.len();
-    let handed = again.iter().filter(|raw| raw.is_handed).count();
+    let handed = again.iter().filter(|raw| raw.was_not_begun(&name)).count();
     telemetry::count(Event::Pulled, fresh.len());
     telemetry::count(Event::Resumed, handed);
     telemetry::count(Event::TakenOver, again.len() - handed);
@@ -45,7 +58,10 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     let has_room = shared.room() > count;
     let mut own = shared.lane(key, |lane| {
         lane.is_held |= count > 0 || slots > 0;
-        lane.entries += count;
+        let ids = fresh.iter().chain(&again).map(|raw| raw.id.clone());
+        lane.entries.extend(ids);
+        // Without a slot nothing was looked at.
+        lane.missed &= limit > 0 && slots == 0;
         lane.is_stale = !lane.is_held && waiting == 0;
         lane.limit = limit;
         shared.set_slots(lane, slots);
@@ -72,6 +88,17 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     if slots > 0 {
         shared.local.unpark(key);
     }
+    unpack(shared, key, (fresh, again), &mut own, epoch);
+}
+
+/// Takes entries apart, and lets what needs nothing more run.
+fn unpack(
+    shared: &Arc<Shared>,
+    key: &Key,
+    (fresh, again): (Vec<Raw>, Vec<Raw>),
+    own: &mut Own,
+    epoch: u64,
+) {
     let mut deliveries = Vec::new();
     for (raw, is_again) in fresh
         .into_iter()
@@ -80,7 +107,7 @@ pub(super) fn pulled(shared: &Arc<Shared>, key: &Key, answer: Value) {
     {
         match raw.inline {
             Some(ref bytes) if !is_again => {
-                match open(shared, key, &raw, (bytes.clone(), &mut own), epoch) {
+                match open(shared, key, &raw, (bytes.clone(), &mut *own), epoch) {
                     Some((front, opened)) if shared.is_front_known(&front) => {
                         deliveries.extend(opened);
                     }
@@ -125,7 +152,7 @@ fn raws(values: Vec<Value>, now_ms: u64) -> Vec<Raw> {
             version: None,
             inline: None,
             beside: None,
-            is_handed: false,
+            from: String::new(),
         };
         if let Some(Value::Array(fields)) = parts.next() {
             let mut fields = fields.into_iter();
@@ -145,7 +172,7 @@ fn raws(values: Vec<Value>, now_ms: u64) -> Vec<Raw> {
                 }
             }
         }
-        raw.is_handed = parts.next().and_then(read::<String>).as_deref() == Some("-");
+        raw.from = parts.next().and_then(read).unwrap_or_default();
         raws.push(raw);
     }
     raws
@@ -247,10 +274,11 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
         seated(shared, &front, deliveries, epoch).await;
         return;
     }
+    let is_handed = raw.was_not_begun(&shared.node.name());
     let Some(salvage) = shared.salvage.get().and_then(std::sync::Weak::upgrade) else {
         return;
     };
-    if !raw.is_handed {
+    if !is_handed {
         telemetry::count(Event::Redelivered, deliveries.len());
     }
     let begun = shared.lane(key, |lane| lane.keys.begun.clone());
@@ -264,7 +292,7 @@ async fn slowly(shared: &Arc<Shared>, key: &Key, raw: Raw, is_again: bool, epoch
             return;
         }
         let is_noted = delivery.work.action.annotations.is_true("at-most-once");
-        let first = u32::from(!raw.is_handed && !is_noted);
+        let first = u32::from(!is_handed && !is_noted);
         salvage
             .salvage(delivery, noted.unwrap_or(0).saturating_add(first))
             .await;
@@ -298,7 +326,7 @@ const ASIDE_MAX: usize = 1000;
 fn set_aside(shared: &Arc<Shared>, key: &Key, id: String) {
     telemetry::count(Event::SetAside, 1);
     let keys = shared.lane(key, |lane| {
-        lane.entries = lane.entries.saturating_sub(1);
+        lane.entries.remove(&id);
         Arc::clone(&lane.keys)
     });
     let shared = Arc::clone(shared);

@@ -96,7 +96,8 @@ pub(super) static OVERDUE: Script = Script::new(
 /// key by hand: who lives renews it, and who does not is taken over when it ends.
 ///
 /// Keys: stream, holders. Arguments: our name, lease (ms), slots we want to have, most entries, most entries per slot,
-/// entries of ours by now, what the clock must say about now for leases to be judged by it (0: whatever it says; -1: they are not).
+/// entries of ours by now, what the clock must say about now for leases to be judged by it (0: whatever it says; -1: they are not),
+/// 1 where an answer may have been missed: then what is ours already comes with what was taken over, from us.
 ///
 /// A lease that ends later than any can is one by another clock, and ends a lease from now.
 /// Answers `{now, slots of ours, entries waiting, [[id, [fields]]…] new, [[id, [fields]]…] taken over, 1 if more is to be
@@ -131,6 +132,13 @@ pub(super) static PULL: Script = Script::new(
        if mine == 0 then return { now, 0, waiting, {}, {}, 0, max } end \
      end \
      local again, more = {}, 0 \
+     if ARGV[8] == '1' then \
+       for _, one in ipairs(redis.call('XPENDING', KEYS[1], 'w', '-', '+', 4 * count + 64 + ARGV[6], me)) do \
+         local got = redis.call('XCLAIM', KEYS[1], 'w', me, 0, one[1], 'RETRYCOUNT', one[4]) \
+         if got[1] then again[#again + 1] = { got[1][1], got[1][2], me } end \
+       end \
+       count = math.max(count, #again) \
+     end \
      if not known then \
        for _, one in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'w')) do \
          local who, pending \

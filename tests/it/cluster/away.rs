@@ -1,12 +1,13 @@
 //! Redis itself dies and comes back.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::load::Load;
-use crate::harness::{Counter, ECHO, Nodes, Redis, eventually};
+use crate::harness::{Counter, ECHO, Nodes, Proxy, Redis, eventually, pause};
 
 const LEASE_S: u64 = 3;
 
@@ -94,4 +95,39 @@ fn redis_killed_and_started_again_loses_nothing_and_warm_calls_go_on_within_the_
         counter.overlaps()
     );
     assert_eq!(counter.overlaps(), []);
+}
+
+/// Who does not hear what was read for him does not know that he has it, and everybody else believes that he does.
+#[test]
+fn what_was_read_for_a_node_that_did_not_hear_of_it_runs_all_the_same() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.port);
+    let nodes = Nodes::start(&proxy.url(), &["all"], LEASE_S, "");
+    let tenant = nodes.at(0).tenant();
+    tenant.put_action("a", ECHO);
+    let load = Load::default();
+    std::thread::scope(|scope| {
+        let _running = load.running();
+        for _ in 0..4 {
+            scope.spawn(|| load.go_on("a", &json!({}), Duration::ZERO, || tenant.clone()));
+        }
+        for _ in 0..20 {
+            proxy.lose_an_answer();
+            pause(Duration::from_millis(300));
+        }
+    });
+    eventually("service is back", || {
+        (load.call(&tenant, "a", &json!({})) == Some(202)).then_some(())
+    });
+    let found = load.settle(&tenant);
+    // What was refused because the answer was lost runs as well, and nothing stays behind.
+    let stream = format!("faults:q:{{{0}|{0}/a}}:s", tenant.namespace);
+    eventually("the stream is empty", || {
+        (redis.cli(&["XLEN", &stream]) == "0").then_some(())
+    });
+    println!(
+        "answers of Redis were lost: {found:?}, refused {:?}",
+        load.refused
+    );
+    assert!(load.refused.load(Ordering::Relaxed) > 0, "none was");
 }

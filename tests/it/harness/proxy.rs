@@ -1,6 +1,6 @@
 //! A way between a node and its Redis that can be blocked, as a network is that loses every packet: nothing is refused and
 //! nothing closed, and what was under way arrives when the way is free again. Or that is slow: whatever is sent either way
-//! arrives later.
+//! arrives later. Or that breaks just when an answer comes back.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -29,6 +29,8 @@ struct State {
     is_over: AtomicBool,
     /// How long everything takes, each way, milliseconds.
     delay_ms: AtomicU64,
+    /// The next answer does not arrive: its connection ends in its place.
+    breaks: AtomicBool,
 }
 
 impl Proxy {
@@ -60,6 +62,11 @@ impl Proxy {
 
     pub(crate) fn free(&self) {
         self.state.is_blocked.store(false, Ordering::Release);
+    }
+
+    /// The next answer does not arrive: what was asked is done, and its connection ends.
+    pub(crate) fn lose_an_answer(&self) {
+        self.state.breaks.store(true, Ordering::Release);
     }
 
     /// From now on everything takes so long, each way.
@@ -102,18 +109,21 @@ fn carry(near: TcpStream, port: u16, state: &Arc<State>) {
         return;
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| copy(near, far2, state));
-        scope.spawn(|| copy(far, near2, state));
+        scope.spawn(|| copy(near, far2, state, false));
+        scope.spawn(|| copy(far, near2, state, true));
     });
 }
 
 /// Carries what comes: read as it comes, and written as much later as everything takes; empty is the end.
-fn copy(mut from: TcpStream, to: TcpStream, state: &Arc<State>) {
+fn copy(mut from: TcpStream, to: TcpStream, state: &Arc<State>, answers: bool) {
     let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY_MAX);
     std::thread::scope(|scope| {
         scope.spawn(move || deliver(&receiver, to, state));
         let mut bytes = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if answers && state.breaks.swap(false, Ordering::AcqRel) {
+                break;
+            }
             let chunk = (Instant::now() + state.delay(), bytes[..count].to_vec());
             if sender.send(chunk).is_err() {
                 break;
