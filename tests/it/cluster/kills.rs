@@ -7,13 +7,16 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::load::Load;
-use crate::harness::{Counter, Nodes, PATIENCE, Redis, Tenant, eventually, pause};
+use crate::harness::{Counter, Nodes, Redis, Tenant, eventually, pause};
 
 /// Seconds that nodes are told to hold what they hold without being heard of.
 const LEASE_S: u64 = 2;
 
 /// What an unoptimised build on a busy machine may take longer than the lease and a second.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(6);
+
+/// The longest that nobody may serve while one of two fronts lives.
+const GAP_MAX: Duration = Duration::from_secs(20);
 
 fn set_up(roles: &[&str]) -> (Redis, Counter, Nodes, Tenant) {
     let (redis, counter) = (Redis::start(), Counter::start());
@@ -139,19 +142,24 @@ fn nodes_killed_at_random_under_load_lose_nothing() {
         }
         kills
     });
-    let found = load.settle(&nodes.tenant_at(0, &tenant));
+    let found = load.settle_after_many_kills(&nodes.tenant_at(0, &tenant));
     println!(
-        "{:?} of kill -9 at random ({kills:?} of fronts and workers): accepted {}, recorded {}, redelivered {}, duplicated runs {}, \
+        "{:?} of kill -9 at random ({kills:?} of fronts and workers): accepted {}, recorded {}, redelivered {}, given up {}, duplicated runs {}, \
          longest gap in service {:?}; not answered {:?}, refused {:?}",
         chaos(),
         found.accepted,
         found.recorded,
         found.redelivered,
+        found.given_up,
         counter.duplicates(),
         found.gap,
         load.unanswered,
         load.refused
     );
-    assert!(found.gap < PATIENCE, "somebody serves all the time");
+    assert!(found.gap < GAP_MAX, "somebody serves all the time");
+    assert!(
+        found.given_up * 50 <= found.accepted,
+        "few runs are that unlucky"
+    );
     assert_eq!(counter.overlaps(), []);
 }

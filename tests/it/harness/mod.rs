@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use counter::Counter;
+pub(crate) use counter::{Counter, Run};
 pub(crate) use events::Events;
 pub(crate) use guests::*;
 pub(crate) use http::{Client, Reply, Request, basic};
@@ -35,8 +35,9 @@ pub(crate) use tenant::{Tenant, annotation, id_of};
 pub(crate) use way::Way;
 pub(crate) use zip::{base64, zip, zip_bomb};
 
-/// How long anything that is asynchronous by nature may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything that is asynchronous by nature may take before a test gives up on it: what nobody waits for where all is
+/// well, however busy the machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets other threads work for a moment. Only ever inside a loop that looks for something, under a deadline.
 #[expect(
