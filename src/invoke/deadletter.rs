@@ -1,7 +1,8 @@
 //! Dead letters: what was promised and given up is kept, so that somebody can look at it and run it again.
 //!
 //! A letter is kept under the id of the activation that was the last try. They are bounded per namespace, the oldest goes
-//! first, and by age.
+//! first, and by age. It is kept before its fire is noted to be over: a crash in between keeps it again, also where somebody
+//! replayed it meanwhile.
 
 use std::sync::Arc;
 

@@ -97,11 +97,12 @@ fn a_replayed_letter_is_not_lost_whenever_the_server_is_killed() {
     assert_eq!(letters(&first), json!([]), "it is promised now");
     let server = server.crash_and_restart();
     let tenant = at(&first, &server);
+    // The first letter may be there again: it was kept a moment before its fire was noted to be over.
     let letter = eventually("a letter about the replay", || {
         let all = letters(&tenant);
-        all.get(0).cloned()
+        let mut all = all.as_array()?.iter();
+        all.find(|letter| letter["id"] == json!(replayed)).cloned()
     });
-    assert_eq!(letter["id"], json!(replayed), "{letter}");
     assert_eq!(letter["attempts"], 2, "{letter}");
     assert_eq!(letter["payload"]["ms"], 1000, "the event is all there");
     assert_eq!(

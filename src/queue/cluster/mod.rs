@@ -14,6 +14,7 @@
 //! - what was pushed is in the stream until the records of all its works are in Redis; whoever dies in between leaves it to
 //!   others, who find it by the due list as soon as the lease of the dead has ended;
 //! - a node that lost its lease forgets what it had pulled, and its runs end without a trace: see [`Fence`];
+//! - what Redis takes for ours and we never heard of (an answer was lost, or came too late) comes with the next read of its lane;
 //! - calls are handed over past the stream only when nothing waits there that came before.
 
 mod clock;
